@@ -1,0 +1,139 @@
+"""The contract of a loaded model.
+
+The base class keeps the promises that every engine makes, whatever the runtime: inputs are checked
+against the declared tensors before the runtime sees them, outputs come back as NumPy arrays in the
+declared order, a closed session says so, and a runtime's own exceptions never leave. An engine
+fills two holes, `_run` and `_close`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from agent.errors import AgentError, BadTensor, EngineFailed, NotReady
+from agent.types import Array, DType, Tensors, TensorSpec
+
+NUMPY_DTYPES: Mapping[DType, np.dtype[Any]] = {
+    "BOOL": np.dtype(np.bool_),
+    "UINT8": np.dtype(np.uint8),
+    "UINT16": np.dtype(np.uint16),
+    "UINT32": np.dtype(np.uint32),
+    "UINT64": np.dtype(np.uint64),
+    "INT8": np.dtype(np.int8),
+    "INT16": np.dtype(np.int16),
+    "INT32": np.dtype(np.int32),
+    "INT64": np.dtype(np.int64),
+    "FP16": np.dtype(np.float16),
+    "FP32": np.dtype(np.float32),
+    "FP64": np.dtype(np.float64),
+    "BYTES": np.dtype(np.object_),
+}
+
+DTYPE_NAMES: Mapping[np.dtype[Any], DType] = {dtype: name for name, dtype in NUMPY_DTYPES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How a model is to be executed, from its manifest.
+
+    Attributes:
+        threads: processor threads for one run.
+    """
+
+    threads: int = 1
+
+
+class Session(ABC):
+    """A loaded model. Safe to call from one thread at a time.
+
+    Attributes:
+        inputs: what `run` takes, as the model file declares it.
+        outputs: what `run` returns, as the model file declares it.
+    """
+
+    def __init__(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
+        self.inputs = tuple(inputs)
+        self.outputs = tuple(outputs)
+        self._checks = [(s.name, NUMPY_DTYPES[s.dtype], s.shape) for s in self.inputs]
+        self._output_names = tuple(s.name for s in self.outputs)
+        self._closed = False
+
+    def run(self, tensors: Tensors) -> dict[str, Array]:
+        """Execute the model once.
+
+        Args:
+            tensors: every input by name, with the declared dtype and a shape that fits.
+
+        Returns:
+            Every output by name; the arrays belong to the caller.
+
+        Raises:
+            BadTensor: an input is missing, unknown, or of the wrong dtype or shape.
+            EngineFailed: the runtime failed.
+            NotReady: the session is closed.
+        """
+        if self._closed:
+            raise NotReady("the model is being unloaded")
+        arrays = [self._checked(tensors, *check) for check in self._checks]
+        if len(tensors) != len(arrays):
+            raise self._unknown_input(tensors)
+        try:
+            results = self._run(arrays)
+        except AgentError:
+            raise
+        except Exception as error:  # a runtime may raise anything; this is the seam
+            raise EngineFailed(f"the runtime failed: {first_line(error)}") from error
+        return dict(zip(self._output_names, results, strict=True))
+
+    def close(self) -> None:
+        """Give the model's resources back. Idempotent."""
+        if not self._closed:
+            self._closed = True
+            self._close()
+
+    @abstractmethod
+    def _run(self, arrays: Sequence[Array]) -> Sequence[Array]:
+        """Execute with inputs that fit, in the order of `inputs`; outputs in that of `outputs`."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """Release the runtime's objects."""
+
+    @staticmethod
+    def _checked(
+        tensors: Tensors, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]
+    ) -> Array:
+        array = tensors.get(name)
+        if array is None:
+            raise BadTensor("the input is missing", where=name)
+        if array.dtype != dtype:
+            raise BadTensor(f"expected {dtype_name(dtype)}, got {dtype_name(array.dtype)}", where=name)
+        actual = array.shape
+        if actual != shape and not _fits(actual, shape):
+            raise BadTensor(f"expected shape {list(shape)}, got {list(actual)}", where=name)
+        return array
+
+    def _unknown_input(self, tensors: Tensors) -> BadTensor:
+        unknown = sorted(set(tensors) - {spec.name for spec in self.inputs})
+        known = ", ".join(spec.name for spec in self.inputs)
+        return BadTensor("no such input", where=unknown[0], hint=f"The inputs are: {known}")
+
+
+def dtype_name(dtype: np.dtype[Any]) -> str:
+    """The Open Inference Protocol name of a NumPy dtype, or NumPy's own when there is none."""
+    return DTYPE_NAMES.get(dtype, str(dtype))
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a foreign error's text, shortened: enough to search for."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:300]
+
+
+def _fits(actual: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    return len(actual) == len(shape) and all(
+        want == -1 or have == want for have, want in zip(actual, shape, strict=True)
+    )
