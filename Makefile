@@ -1,0 +1,75 @@
+# Every target does its own set-up; repeated calls skip what is done. `make help` lists them.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.SUFFIXES:
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+# onnxruntime's telemetry client must never start, whichever version somebody installs.
+export ORT_DISABLE_TELEMETRY := 1
+
+.PHONY: help run test test-long check format bench lock picture clean
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "Arguments go through ARGS, for example: make run ARGS='--recording pump.csv'"
+
+run: $(VENV)/.project  ## See the main job: a pump, a signed model, a warning, MQTT (about a minute)
+	@$(BIN)/edge-agent demo $(ARGS)
+
+test: $(VENV)/.project mosquitto  ## Run the tests
+	$(BIN)/pytest --numprocesses auto $(ARGS)
+
+test-long: $(VENV)/.project mosquitto  ## Run the tests that take minutes: kill loops, soaks
+	$(BIN)/pytest -m long $(ARGS)
+
+check: $(VENV)/.project  ## Lint, format, types and import rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.project  ## Format, and mend what the linter can mend
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(VENV)/.project mosquitto  ## Measure every performance figure, each beside its limit
+	$(BIN)/python -m bench $(ARGS)
+
+lock: $(VENV)-lock/bin/uv  ## Resolve the dependencies again into requirements/dev.lock
+	$< pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	    --no-annotate --all-extras --group dev --constraints requirements/constraints.txt \
+	    --output-file requirements/dev.lock pyproject.toml $(ARGS)
+
+picture: $(VENV)/.project  ## Draw docs/demo.svg, the README's picture, from a real run of the demo
+	$(BIN)/edge-agent demo --picture docs/demo.svg $(ARGS)
+
+clean:  ## Remove what the other targets made
+	rm -rf $(VENV) $(VENV)-lock dist build .mypy_cache .ruff_cache .pytest_cache \
+	    .import_linter_cache .hypothesis
+	find agent models tools tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The environment, in three steps, each repeated only when its input changes.
+
+$(BIN)/python:
+	@python=$$(scripts/python) && echo "Making $(VENV) with $$python" && "$$python" -m venv --clear $(VENV)
+
+$(VENV)/.dependencies: requirements/dev.lock | $(BIN)/python
+	@echo "Installing the locked dependencies into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	@touch $@
+
+$(VENV)/.project: pyproject.toml $(VENV)/.dependencies
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)-lock/bin/uv:
+	@python=$$(scripts/python) && "$$python" -m venv $(VENV)-lock
+	@$(VENV)-lock/bin/pip install --quiet --disable-pip-version-check uv==0.13.9
+
+.PHONY: mosquitto
+mosquitto:
+	@scripts/system-packages mosquitto
