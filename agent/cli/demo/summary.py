@@ -1,0 +1,169 @@
+"""What the demo showed, as facts that a person can check. Pure: facts in, verdict and text out."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from agent.cli.demo.scene import Scene, Span, Warned
+
+GRACE_S = 60.0  # a warning this long after a labelled stretch still belongs to it, seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A labelled stretch of the recording and the first warning that belongs to it, if any."""
+
+    span: Span
+    warning: Warned | None
+
+    @property
+    def delay_s(self) -> float | None:
+        """From the first labelled row to the warning, seconds of the recording."""
+        return None if self.warning is None else self.warning.time - self.span.start
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Where every message is: counted by the device, checked against what the cloud holds.
+
+    Attributes:
+        queued: written to the device's outbox.
+        delivered: acknowledged by the broker, as the device counts.
+        received: distinct messages at the cloud.
+        waiting: still in the outbox when the daemon had stopped.
+        evicted: given up because the outbox was full or the message expired, and counted.
+    """
+
+    queued: int
+    delivered: int
+    received: int
+    waiting: int
+    evicted: int
+    repeats: int
+
+    @property
+    def lost(self) -> int:
+        """Messages that are nowhere: neither at the cloud, nor waiting, nor counted as given up."""
+        return max(self.queued - self.received - self.waiting - self.evicted, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The end of a demo."""
+
+    scene: Scene
+    findings: tuple[Finding, ...]
+    unlabelled: tuple[Warned, ...]
+    ledger: Ledger
+    interrupted: bool = False
+
+    @property
+    def exit_status(self) -> int:
+        """0 when nothing was lost, 1 when something was, 130 when the spectator left early."""
+        if self.interrupted:
+            return 130
+        return 1 if self.ledger.lost else 0
+
+
+def summarize(scene: Scene, ledger: Ledger, *, interrupted: bool = False) -> Summary:
+    """Compare the warnings with the recording's own labels."""
+    findings, unlabelled = match(scene.spans, scene.warnings)
+    return Summary(scene, findings, unlabelled, ledger, interrupted)
+
+
+def match(
+    spans: Sequence[Span], warnings: Iterable[Warned]
+) -> tuple[tuple[Finding, ...], tuple[Warned, ...]]:
+    """Each labelled stretch with its first warning, and the warnings that belong to none."""
+    firsts: dict[Span, Warned] = {}
+    unlabelled = []
+    for warning in sorted(warnings, key=lambda w: w.time):
+        owner = next((s for s in spans if s.start <= warning.time <= s.end + GRACE_S), None)
+        if owner is None:
+            unlabelled.append(warning)
+        else:
+            firsts.setdefault(owner, warning)
+    return tuple(Finding(span, firsts.get(span)) for span in spans), tuple(unlabelled)
+
+
+def to_dict(summary: Summary) -> dict[str, Any]:
+    """The summary for scripts."""
+    scene, ledger = summary.scene, summary.ledger
+    return {
+        "model": {"name": scene.model, "signers": list(scene.signers)},
+        "readings": scene.readings,
+        "rows": scene.rows_sent,
+        "windows": scene.windows,
+        "dropped": dict(scene.dropped),
+        "labelled": [
+            asdict(f.span) | {"warned": f.warning is not None, "delay_s": f.delay_s}
+            for f in summary.findings
+        ],
+        "warnings": [asdict(w) for w in scene.warnings],
+        "warnings_outside_labels": len(summary.unlabelled),
+        "messages": asdict(ledger) | {"lost": ledger.lost},
+        "interrupted": summary.interrupted,
+    }
+
+
+def lines(summary: Summary) -> list[str]:
+    """The summary for a person, one fact a line."""
+    scene, ledger = summary.scene, summary.ledger
+    return [
+        f"Model     {scene.model}, signed by {', '.join(scene.signers) or 'nobody'}",
+        f"Readings  {scene.readings:,} in {scene.rows_sent:,} rows{_dropped(scene)}",
+        f"Windows   {scene.windows:,} scored",
+        *_warnings(summary),
+        f"Messages  {_account(ledger)}",
+        f"Lost      {ledger.lost:,}",
+    ]
+
+
+def _account(ledger: Ledger) -> str:
+    counts = {
+        "queued": ledger.queued,
+        "at the cloud": ledger.received,
+        "waiting": ledger.waiting,
+        "evicted": ledger.evicted,
+        "repeats dropped": ledger.repeats,
+    }
+    return ", ".join(f"{count:,} {what}" for what, count in counts.items())
+
+
+def _dropped(scene: Scene) -> str:
+    reasons = [f"{count:,} {reason}" for reason, count in scene.dropped.items() if count]
+    return f" ({', '.join(reasons)} dropped)" if reasons else ""
+
+
+def _warnings(summary: Summary) -> Iterable[str]:
+    labelled = len(summary.findings)
+    found = sum(f.warning is not None for f in summary.findings)
+    head = f"Warnings  {len(summary.scene.warnings):,} raised"
+    if labelled:
+        head += f"; {found} of {labelled} labelled stretches found"
+        head += f", {len(summary.unlabelled)} outside them"
+    yield head
+    for finding in summary.findings:
+        yield f"          {_finding(finding)}"
+    for warning in summary.unlabelled if labelled else ():
+        yield f"          {clock(warning.time)}  outside the labels: {drivers(warning)}"
+
+
+def _finding(finding: Finding) -> str:
+    span = finding.span
+    text = f"{clock(span.start)} to {clock(span.end)}  {span.name or 'labelled'}: "
+    if finding.warning is None:
+        return text + "not found"
+    return text + f"warned after {finding.delay_s:.0f} s, {drivers(finding.warning)}"
+
+
+def drivers(warning: Warned) -> str:
+    """The sensors that drove a warning, for example ``vibration high 62%, flow low 18%``."""
+    parts = (f"{c.sensor} {c.direction} {c.share:.0%}".replace("  ", " ") for c in warning.causes)
+    return ", ".join(list(parts)[:2])
+
+
+def clock(seconds: float) -> str:
+    """A moment of the recording as its own clock shows it."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%H:%M:%S}"
