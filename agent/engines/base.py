@@ -110,7 +110,9 @@ class Session(ABC):
         if array is None:
             raise BadTensor("the input is missing", where=name)
         if array.dtype != dtype:
-            raise BadTensor(f"expected {dtype_name(dtype)}, got {dtype_name(array.dtype)}", where=name)
+            raise BadTensor(
+                f"expected {dtype_name(dtype)}, got {dtype_name(array.dtype)}", where=name
+            )
         actual = array.shape
         if actual != shape and not _fits(actual, shape):
             raise BadTensor(f"expected shape {list(shape)}, got {list(actual)}", where=name)
@@ -135,5 +137,5 @@ def first_line(error: BaseException) -> str:
 
 def _fits(actual: tuple[int, ...], shape: tuple[int, ...]) -> bool:
     return len(actual) == len(shape) and all(
-        want == -1 or have == want for have, want in zip(actual, shape, strict=True)
+        want in (-1, have) for have, want in zip(actual, shape, strict=True)
     )
