@@ -1,0 +1,419 @@
+"""One connection to a broker, from dialling to its end. The only file that knows paho.
+
+paho speaks MQTT; everything around it is done here: it runs inside the event loop without a thread
+of its own and without polling, each connection has a fresh client (what is to be sent again comes
+from the outbox, not from the library's memory), and every end has a reason that a person understands.
+"""
+
+import asyncio
+import ssl
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from agent.errors import AgentError, BadConfig, BadRequest, NotReachable, TooLarge
+from agent.sync.attempts import Ending, Protocol
+from agent.sync.settings import BrokerAddress, LinkSettings, Will
+from agent.sync.transport import Transport
+
+OnAck = Callable[[AgentError | None], None]
+Receive = Callable[[str, bytes, bool, Callable[[], None]], None]
+
+_TAKEN_OVER = 0x8E  # reason code 142, MQTT 5 section 3.14.2.1
+_WRONG_VERSION = 0x84
+_PACKET_OVERHEAD = 64  # bytes a PUBLISH may take beside topic and payload
+_FAREWELL_S = 1.0  # seconds
+
+
+class Ended(Exception):
+    """A connection ended; carries how, and why in words."""
+
+    def __init__(self, how: Ending, error: AgentError) -> None:
+        super().__init__(str(error))
+        self.how = how
+        self.error = error
+
+
+class _Client(paho.Client):
+    """paho's client over a socket that was connected elsewhere."""
+
+    prepared: Any = None
+
+    def dial(self) -> Any:
+        """Connect a socket: name, TCP, TLS, WebSocket. Blocks; runs in a thread.
+
+        Raises:
+            OSError, ValueError: no connection.
+        """
+        return super()._create_socket()
+
+    def _create_socket(self) -> Any:
+        return self.prepared
+
+    @property
+    def incoming_size(self) -> int:
+        """Bytes that the packet being read says it has."""
+        return int(self._in_packet["remaining_length"])
+
+
+class Connection:
+    """One connection, from dialling to its end.
+
+    Attributes:
+        ended: fails with `Ended` when the connection does.
+        window: messages that may be in flight.
+    """
+
+    def __init__(
+        self,
+        settings: LinkSettings,
+        will: Will | None,
+        address: BrokerAddress,
+        protocol: Protocol,
+        receive: Receive,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[None] = self._loop.create_future()
+        self.window = settings.window
+        self._accepted: asyncio.Future[None] = self._loop.create_future()
+        self._settings = settings
+        self._will = will
+        self._address = address
+        self._receive = receive
+        self._max_packet = 256 << 20  # bytes; the broker may ask for less
+        self._in_flight: dict[int, tuple[OnAck, float]] = {}
+        self._transport: Transport | None = None
+        self._flush_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._v5 = protocol == "5"
+        self._client = self._make_client()
+
+    async def open(self) -> None:
+        """Connect and be accepted.
+
+        Raises:
+            Ended: not so.
+        """
+        sock = await self._dial()
+        self._transport = Transport(
+            sock, self._loop, on_data=self._read, on_error=partial(self._end_lost, "the network")
+        )
+        self._client.prepared = self._transport
+        self._timer = self._loop.call_later(self._settings.connect_timeout_s, self._never_answered)
+        self._client.reconnect()  # only writes the first packet, the socket is connected
+        await asyncio.wait((self._accepted, self.ended), return_when=asyncio.FIRST_COMPLETED)
+        if self.ended.done():
+            self.ended.result()
+        self._timer.cancel()
+        self._watch()
+        if self._will:
+            self.publish(self._will.topic, self._will.online, True, None, _ignore)
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        retain: bool,
+        expires_in_s: float | None,
+        on_ack: OnAck,
+    ) -> bool:
+        if len(self._in_flight) >= self.window or self.ended.done():
+            return False
+        if len(topic) + len(payload) + _PACKET_OVERHEAD > self._max_packet:
+            self._loop.call_soon(on_ack, _over(self._max_packet, topic))
+            return True
+        properties = None
+        if expires_in_s is not None and self._v5:
+            properties = _properties(PacketTypes.PUBLISH)
+            properties.MessageExpiryInterval = max(1, min(int(expires_in_s), 0xFFFF_FFFF))
+        try:
+            info = self._client.publish(topic, payload, 1, retain, properties)
+        except ValueError as error:
+            self._loop.call_soon(on_ack, BadRequest(f"cannot be published: {error}", where=topic))
+            return True
+        self._in_flight[info.mid] = (on_ack, self._loop.time())
+        return True
+
+    def subscribe(self, filters: list[str]) -> None:
+        self._client.subscribe([(topic_filter, 1) for topic_filter in filters])
+
+    async def leave(self) -> None:
+        """Publish the farewell and disconnect in order, within a moment."""
+        if self._will:
+            gone = self._loop.create_future()
+            self.publish(self._will.topic, self._will.offline, True, None, partial(_tell, gone))
+            await asyncio.wait(
+                (gone, self.ended), timeout=_FAREWELL_S, return_when="FIRST_COMPLETED"
+            )
+        self._client.disconnect()
+        self._flush()
+
+    def close(self) -> None:
+        """Let everything go; what is in flight is reported as unacknowledged. Idempotent."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._transport is not None:
+            self._transport.close()
+        if not self.ended.done():
+            self.ended.cancel()
+        waiting, self._in_flight = self._in_flight, {}
+        for on_ack, _ in waiting.values():
+            on_ack(NotReachable("the connection ended before the broker acknowledged"))
+
+    # What happens to the socket.
+
+    async def _dial(self) -> Any:
+        try:
+            return await _in_thread(self._loop, self._prepare_and_dial)
+        except AgentError as error:
+            raise Ended("unreachable", error) from error
+        except (OSError, ValueError) as error:  # ValueError: paho, of a bad WebSocket answer
+            raise Ended("unreachable", _unreachable(self._address, error)) from error
+
+    def _prepare_and_dial(self) -> Any:
+        """In a thread: read the secrets, connect the socket."""
+        if self._settings.username:
+            self._client.username_pw_set(self._settings.username, _password(self._settings))
+        if self._address.tls:
+            self._client.tls_set_context(_tls_context(self._settings))
+        return self._client.dial()
+
+    def _read(self) -> None:
+        transport = self._transport
+        while transport is not None and transport.readable and not self.ended.done():
+            try:
+                self._client.loop_read()
+            except Exception as error:  # noqa: BLE001 - paho's parser may raise anything
+                self._end("lost", f"sent something that is not MQTT ({type(error).__name__})")
+            if self._client.incoming_size > self._settings.max_incoming:
+                self._end("lost", f"sent a packet of {self._client.incoming_size} bytes")
+
+    def _write_soon(self, *_: object) -> None:
+        if not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        if not self.ended.done() and self._transport is not None:
+            self._client.loop_write()
+            self._transport.flush()
+
+    # What paho calls.
+
+    def _on_connect(
+        self, _c: object, _u: object, _f: object, reason: ReasonCode, properties: Properties | None
+    ) -> None:
+        if reason.is_failure:
+            how: Ending = "version" if reason.value == _WRONG_VERSION else "refused"
+            self._end(how, f"refused: {_words(reason, properties)}")
+            return
+        self.window = min(self.window, getattr(properties, "ReceiveMaximum", 65_535))
+        self._max_packet = getattr(properties, "MaximumPacketSize", self._max_packet)
+        if not self._accepted.done():
+            self._accepted.set_result(None)
+
+    def _on_disconnect(
+        self,
+        _c: object,
+        _u: object,
+        flags: paho.DisconnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        if reason.value == _TAKEN_OVER:
+            self._end_with("taken", taken_over(str(self._address), self._settings.client_id))
+        elif flags.is_disconnect_packet_from_server:
+            self._end("lost", f"closed the connection: {_words(reason, properties)}")
+        elif self._accepted.done():
+            self._end("lost", "closed the connection")
+        else:
+            self._end("closed", "closed the connection before it answered")
+
+    def _on_publish(
+        self, _c: object, _u: object, mid: int, reason: ReasonCode, properties: Properties
+    ) -> None:
+        on_ack, _ = self._in_flight.pop(mid, (None, 0.0))
+        if on_ack is None:
+            return
+        if reason.value < 0x80:
+            on_ack(None)
+        else:
+            on_ack(NotReachable(f"the broker refused the message: {_words(reason, properties)}"))
+
+    def _on_message(self, _c: object, _u: object, message: paho.MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            self._client.ack(message.mid, message.qos)
+            return
+        ack = partial(self._acknowledge, message.mid) if message.qos else _nothing
+        self._receive(topic, bytes(message.payload), message.retain, ack)
+
+    def _acknowledge(self, mid: int) -> None:
+        if not self.ended.done():
+            self._client.ack(mid, 1)
+
+    # Time.
+
+    def _watch(self) -> None:
+        """Probe a silent connection, and give up a broker that leaves messages unacknowledged."""
+        period = min(self._settings.keepalive_s / 4, self._settings.ack_timeout_s / 2)
+        self._timer = self._loop.call_later(period, self._watch)
+        self._client.loop_misc()
+        if self._in_flight:
+            _, sent = next(iter(self._in_flight.values()))
+            if self._loop.time() - sent > self._settings.ack_timeout_s:
+                self._end("silent", f"did not acknowledge for {self._settings.ack_timeout_s:g} s")
+
+    def _never_answered(self) -> None:
+        self._end("silent", f"did not answer for {self._settings.connect_timeout_s:g} s")
+
+    # Ends.
+
+    def _end_lost(self, who: str, error: OSError) -> None:
+        self._end_with("lost", NotReachable(f"{who} failed: {error}", where=str(self._address)))
+
+    def _end(self, how: Ending, what: str) -> None:
+        self._end_with(how, NotReachable(f"the broker {what}", where=str(self._address)))
+
+    def _end_with(self, how: Ending, error: AgentError) -> None:
+        if not self.ended.done():
+            self.ended.set_exception(Ended(how, error))
+
+    def _make_client(self) -> _Client:
+        settings = self._settings
+        client = _Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=settings.client_id,
+            protocol=MQTTProtocolVersion.MQTTv5 if self._v5 else MQTTProtocolVersion.MQTTv311,
+            clean_session=None if self._v5 else False,
+            transport="websockets" if self._address.path else "tcp",
+            reconnect_on_failure=False,
+            manual_ack=True,
+        )
+        client.connect_timeout = settings.connect_timeout_s
+        client.max_inflight_messages = 65_535  # the window is kept here, where it can be asked
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_publish = self._on_publish
+        client.on_message = self._on_message
+        client.on_socket_register_write = self._write_soon
+        if self._will:
+            client.will_set(self._will.topic, self._will.offline, qos=1, retain=True)
+        if self._address.path:
+            client.ws_set_options(path=self._address.path)
+        client.connect_async(
+            self._address.host,
+            self._address.port,
+            settings.keepalive_s,
+            clean_start=False,
+            properties=_connect_properties(settings) if self._v5 else None,
+        )
+        return client
+
+
+def _connect_properties(settings: LinkSettings) -> Properties:
+    properties = _properties(PacketTypes.CONNECT)
+    properties.SessionExpiryInterval = settings.session_expiry_s
+    properties.ReceiveMaximum = settings.receive_window
+    properties.MaximumPacketSize = settings.max_incoming
+    return properties
+
+
+def _properties(packet_type: int) -> Properties:
+    return Properties(packet_type)  # type: ignore[no-untyped-call]
+
+
+def _tls_context(settings: LinkSettings) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=settings.ca_file)
+    if settings.certificate_file and settings.key_file:
+        context.load_cert_chain(settings.certificate_file, settings.key_file)
+    return context
+
+
+def _password(settings: LinkSettings) -> str | None:
+    if settings.password_file is None:
+        return None
+    try:
+        return settings.password_file.read_text(encoding="utf-8").split("\n", 1)[0]
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadConfig(f"cannot be read: {error}", where="password_file") from error
+
+
+async def _in_thread(loop: asyncio.AbstractEventLoop, work: Callable[[], Any]) -> Any:
+    """Run blocking work in a thread that nobody has to wait for when the agent stops."""
+    result: asyncio.Future[Any] = loop.create_future()
+
+    def run() -> None:
+        value, error = None, None
+        try:
+            value = work()
+        except Exception as caught:  # noqa: BLE001 - it is raised where the work was asked for
+            error = caught
+        try:
+            loop.call_soon_threadsafe(_deliver, result, value, error)
+        except RuntimeError:
+            _deliver_nowhere(value)
+
+    threading.Thread(target=run, name="mqtt-dial", daemon=True).start()
+    return await result
+
+
+def _deliver(result: "asyncio.Future[Any]", value: Any, error: Exception | None) -> None:
+    if result.done():
+        _deliver_nowhere(value)
+    elif error is None:
+        result.set_result(value)
+    else:
+        result.set_exception(error)
+
+
+def _deliver_nowhere(value: Any) -> None:
+    if value is not None:
+        value.close()
+
+
+def _tell(future: "asyncio.Future[None]", _: AgentError | None) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _ignore(_: AgentError | None) -> None:
+    """The next connection says it again."""
+
+
+def _nothing() -> None:
+    """QoS 0 needs no acknowledgement."""
+
+
+def _words(reason: ReasonCode, properties: Properties | None) -> str:
+    """A reason code, and the broker's own words if it has any."""
+    own = getattr(properties, "ReasonString", "")
+    return f"{reason} ({reason.value})" + (f", {own[:200]}" if own else "")
+
+
+def _unreachable(address: BrokerAddress, error: Exception) -> NotReachable:
+    hint = "Check the address, and that the broker runs and can be reached from here."
+    if isinstance(error, ssl.SSLError):
+        hint = "Check the certificates: ca_file, certificate_file, key_file."
+    return NotReachable(f"cannot connect: {error}", where=str(address), hint=hint)
+
+
+def taken_over(broker: str, client_id: str) -> NotReachable:
+    return NotReachable(
+        f"another client connects with this device's identifier, {client_id!r}",
+        where=broker,
+        hint="Give each device a name of its own.",
+    )
+
+
+def _over(limit: int, topic: str) -> TooLarge:
+    return TooLarge(f"the broker takes packets of at most {limit} bytes", where=topic)

@@ -1,0 +1,245 @@
+"""The device's link to the cloud: at most one connection, and it comes back by itself."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from agent.clock import Clock
+from agent.errors import AgentError, BadRequest
+from agent.sync.attempts import CONTESTED, Attempts, Ending, Protocol
+from agent.sync.connection import Connection, Ended, OnAck, taken_over
+from agent.sync.settings import LinkSettings, Will
+from agent.sync.topics import matches
+
+if TYPE_CHECKING:
+    from agent.telemetry.metrics import Metrics
+
+State = Literal["stopped", "connecting", "connected", "waiting"]
+Handler = Callable[["Incoming"], None]
+
+log = logging.getLogger(__name__)
+
+_MAX_ROUTES = 4096  # topics whose handlers are remembered
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A message from the broker.
+
+    Attributes:
+        topic: where it was published.
+        payload: as it was sent.
+        retained: whether it stood there before this device subscribed.
+        ack: tells the broker that it need not send it again; call it once the message is safe.
+    """
+
+    topic: str
+    payload: bytes
+    retained: bool
+    ack: Callable[[], None]
+
+
+class Link:
+    """A connection that comes back by itself.
+
+    Attributes:
+        state: stopped, connecting, connected or waiting (for the next attempt).
+        reason: why there is no connection; None while there is one, or before the first attempt.
+        protocol: version of MQTT in use; empty while not connected.
+        broker: address in use or tried last.
+    """
+
+    def __init__(
+        self,
+        settings: LinkSettings,
+        *,
+        clock: Clock,
+        metrics: "Metrics | None" = None,
+        will: Will | None = None,
+        randomness: Callable[[], float] = random.random,
+    ) -> None:
+        self.state: State = "stopped"
+        self.reason: AgentError | None = None
+        self.protocol: Protocol | Literal[""] = ""
+        self.broker = ""
+        self._settings = settings
+        self._clock = clock
+        self._will = will
+        self._attempts = Attempts(
+            len(settings.brokers), settings.backoff_min_s, settings.backoff_max_s, randomness
+        )
+        self._listeners: list[Callable[[], None]] = []
+        self._handlers: dict[str, Handler] = {}
+        self._routes: dict[str, list[Handler]] = {}
+        self._connection: Connection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._connects = metrics and metrics.counter(
+            "edge_agent_mqtt_connects_total", "Connections to a broker that were accepted."
+        )
+        self._failures = metrics and metrics.counter(
+            "edge_agent_mqtt_failures_total", "Connections that ended or never began.", ("reason",)
+        )
+
+    @property
+    def connected(self) -> bool:
+        """Whether a broker has accepted this client and still answers."""
+        return self.state == "connected"
+
+    @property
+    def window(self) -> int:
+        """Messages that may be in flight at once: the setting, or less if the broker asks for less."""
+        return self._connection.window if self._connection else self._settings.window
+
+    def on_state(self, listener: Callable[[], None]) -> None:
+        """Call `listener` in the event loop after each change of `state`."""
+        self._listeners.append(listener)
+
+    def start(self) -> None:
+        """Begin to connect; returns at once."""
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="mqtt-link")
+
+    async def close(self) -> None:
+        """Say goodbye and disconnect; what is in flight is reported as unacknowledged. Idempotent."""
+        if self._connection is not None and self.connected:
+            await self._connection.leave()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+        self._set_state("stopped", None)
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        retain: bool = False,
+        expires_in_s: float | None = None,
+        on_ack: OnAck,
+    ) -> bool:
+        """Send at QoS 1.
+
+        Args:
+            topic: without wildcards.
+            payload: any bytes.
+            retain: whether the broker keeps it for later subscribers.
+            expires_in_s: after which the broker may forget it (MQTT 5), seconds.
+            on_ack: called once, in the event loop, with None when the broker has it, or with why not.
+
+        Returns:
+            False when nothing was sent and `on_ack` will not be called: there is no connection, or
+            as many messages are in flight as may be.
+        """
+        if self._connection is None or not self.connected:
+            return False
+        return self._connection.publish(topic, payload, retain, expires_in_s, on_ack)
+
+    def subscribe(self, topic_filter: str, handler: Handler) -> None:
+        """Have messages that match the filter, now and after every reconnect, at QoS 1.
+
+        Raises:
+            BadRequest: there is a subscription to this filter already.
+        """
+        if topic_filter in self._handlers:
+            raise BadRequest("there is a subscription already", where=topic_filter)
+        self._handlers[topic_filter] = handler
+        self._routes.clear()
+        if self._connection is not None and self.connected:
+            self._connection.subscribe([topic_filter])
+
+    async def _run(self) -> None:
+        while True:
+            self._set_state("connecting", self.reason)
+            how, lived_s = await self._connect_and_live()
+            if self._failures:
+                self._failures.inc(1, how)
+            pause = self._attempts.ended(how, lived_s)
+            self._set_state("waiting", self._explained(how))
+            log.info("no connection to %s, next try in %.1f s: %s", self.broker, pause, self.reason)
+            await self._clock.sleep(pause)
+
+    async def _connect_and_live(self) -> tuple[Ending, float]:
+        """One connection from the first packet to its end; how it ended, and after how long."""
+        attempt = self._attempts.next()
+        address = self._settings.addresses[attempt.broker]
+        self.broker = str(address)
+        connection = Connection(
+            self._settings, self._will, address, attempt.protocol, self._receive
+        )
+        self._connection = connection
+        began = self._clock.monotonic()
+        try:
+            await connection.open()
+            self._established(attempt.protocol, connection)
+            await connection.ended
+            raise AssertionError("a connection ends with a reason")
+        except Ended as end:
+            self.reason = end.error
+            return end.how, self._clock.monotonic() - began
+        finally:
+            self._connection = None
+            self.protocol = ""
+            connection.close()
+
+    def _established(self, protocol: Protocol, connection: Connection) -> None:
+        self._attempts.connected()
+        self.protocol = protocol
+        if self._connects:
+            self._connects.inc()
+        if self._handlers:
+            connection.subscribe(list(self._handlers))
+        self._set_state("connected", None)
+        log.info("connected to %s with MQTT %s", self.broker, protocol)
+
+    def _explained(self, how: Ending) -> AgentError | None:
+        """The reason, with a suspicion that a single end cannot show."""
+        if how == "lost" and self._attempts.contested >= CONTESTED:
+            return taken_over(self.broker, self._settings.client_id)
+        return self.reason
+
+    def _set_state(self, state: State, reason: AgentError | None) -> None:
+        self.reason = reason
+        if state != self.state:
+            self.state = state
+            for listener in self._listeners:
+                listener()
+
+    def _receive(self, topic: str, payload: bytes, retained: bool, ack: Callable[[], None]) -> None:
+        handlers = self._route(topic)
+        incoming = Incoming(topic, payload, retained, _after(len(handlers), ack))
+        if not handlers:
+            ack()  # left over from a session that knew more filters
+        for handler in handlers:
+            try:
+                handler(incoming)
+            except Exception:
+                # The message is not the sender's fault; it must not come back for ever.
+                log.exception("a handler of %s failed", topic)
+                incoming.ack()
+
+    def _route(self, topic: str) -> list[Handler]:
+        """Who wants a topic; remembered, since sensors publish on few topics often."""
+        handlers = self._routes.get(topic)
+        if handlers is None:
+            handlers = [h for wanted, h in self._handlers.items() if matches(wanted, topic)]
+            if len(self._routes) >= _MAX_ROUTES:
+                self._routes.clear()
+            self._routes[topic] = handlers
+        return handlers
+
+
+def _after(calls: int, action: Callable[[], object]) -> Callable[[], None]:
+    """What runs `action` when it was called as often as said."""
+    left = calls
+
+    def call() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            action()
+
+    return call

@@ -1,0 +1,143 @@
+"""How the device reaches its brokers."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from agent.errors import BadConfig
+
+_PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerAddress:
+    """Where a broker listens.
+
+    Attributes:
+        host: name or address.
+        port: TCP port.
+        tls: whether the connection is encrypted.
+        path: of the WebSocket; empty for plain MQTT.
+    """
+
+    host: str
+    port: int
+    tls: bool = False
+    path: str = ""
+
+    @classmethod
+    def parse(cls, url: str) -> "BrokerAddress":
+        """Read ``mqtt://host[:port]``, ``mqtts://…``, ``ws://host[:port]/path`` or ``wss://…``.
+
+        Raises:
+            BadConfig: the address is none of these.
+        """
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError as error:
+            raise BadConfig(f"{url!r} is not an address: {error}", where="brokers") from error
+        if parts.scheme not in _PORTS or not host:
+            raise BadConfig(
+                f"{url!r} is not an address of a broker",
+                where="brokers",
+                hint="Write mqtt://host:1883, mqtts://host:8883, ws://host/mqtt or wss://host/mqtt.",
+            )
+        web = parts.scheme.startswith("ws")
+        return cls(
+            host,
+            port or _PORTS[parts.scheme],
+            tls=parts.scheme in {"mqtts", "wss"},
+            path=(parts.path or "/mqtt") if web else "",
+        )
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Will:
+    """What others read about this device's connection, retained on one topic.
+
+    Attributes:
+        topic: where it stands.
+        offline: published by the broker when the connection breaks, and by the device when it leaves.
+        online: published by the device once it is connected.
+    """
+
+    topic: str
+    offline: bytes = b"offline"
+    online: bytes = b"online"
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSettings:
+    """The connection to the cloud's brokers.
+
+    Attributes:
+        brokers: addresses in order of preference; the next is tried when one does not answer.
+        client_id: unique among all clients of the broker; usually the device's name.
+        username: empty for none.
+        password_file: file whose first line is the password.
+        ca_file: certificates to trust instead of the system's.
+        certificate_file: the device's own certificate (PEM), with `key_file`.
+        key_file: the certificate's private key (PEM).
+        keepalive_s: longest silence before the connection is probed, seconds.
+        connect_timeout_s: for each of TCP connect, TLS handshake and the broker's first answer, seconds.
+        ack_timeout_s: a broker that leaves a message unacknowledged for longer is given up, seconds.
+        session_expiry_s: how long the broker keeps the session of an absent device, seconds.
+        window: messages sent and not yet acknowledged; the broker may ask for fewer.
+        receive_window: messages that the broker may send before the first is acknowledged.
+        max_incoming: bytes of the largest packet taken from the broker.
+        backoff_min_s: bound of the first pause before connecting again, seconds.
+        backoff_max_s: bound of the longest, seconds.
+    """
+
+    brokers: tuple[str, ...] = ("mqtt://localhost:1883",)
+    client_id: str = "edge-agent"
+    username: str = ""
+    password_file: Path | None = None
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    keepalive_s: int = 60
+    connect_timeout_s: float = 10.0
+    ack_timeout_s: float = 30.0
+    session_expiry_s: int = 86_400
+    window: int = 100
+    receive_window: int = 200
+    max_incoming: int = 256 << 10
+    backoff_min_s: float = 1.0
+    backoff_max_s: float = 120.0
+
+    def __post_init__(self) -> None:
+        if not self.brokers:
+            raise BadConfig("at least one broker is needed", where="brokers")
+        for url in self.brokers:
+            BrokerAddress.parse(url)
+        self._check_identity()
+        self._check_range("keepalive_s", self.keepalive_s, 5, 65_535)
+        self._check_range("connect_timeout_s", self.connect_timeout_s, 0.1, 300)
+        self._check_range("ack_timeout_s", self.ack_timeout_s, 0.1, 3600)
+        self._check_range("session_expiry_s", self.session_expiry_s, 0, 0xFFFF_FFFE)
+        self._check_range("window", self.window, 1, 65_535)
+        self._check_range("receive_window", self.receive_window, 1, 65_535)
+        self._check_range("max_incoming", self.max_incoming, 1024, 256 << 20)
+        self._check_range("backoff_min_s", self.backoff_min_s, 0.01, self.backoff_max_s)
+        self._check_range("backoff_max_s", self.backoff_max_s, 0.01, 86_400)
+
+    @property
+    def addresses(self) -> tuple[BrokerAddress, ...]:
+        """The brokers, parsed."""
+        return tuple(BrokerAddress.parse(url) for url in self.brokers)
+
+    def _check_identity(self) -> None:
+        if not self.client_id or len(self.client_id.encode()) > 128:
+            raise BadConfig("must be 1 to 128 bytes long", where="client_id")
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise BadConfig("a certificate and its key go together", where="key_file")
+
+    @staticmethod
+    def _check_range(name: str, value: float, low: float, high: float) -> None:
+        if not low <= value <= high:
+            raise BadConfig(f"must be between {low:g} and {high:g}, not {value:g}", where=name)
