@@ -262,6 +262,14 @@ class Outbox:
         """The oldest rows of a class with `seq` over `after`: at most `limit`, about `max_bytes`."""
         return await self._db.read(lambda c: read_pending(c, kind, after, limit, max_bytes))
 
+    async def lookup(
+        self, wanted: Sequence[tuple[MessageClass, int, int]], max_bytes: int
+    ) -> list[list[Queued]]:
+        """As `pending`, for several classes at once: (class, after, limit) each."""
+        return await self._db.read(
+            lambda c: [read_pending(c, kind, after, n, max_bytes) for kind, after, n in wanted]
+        )
+
     async def peek(self, limit: int = 20) -> list[Queued]:
         """The rows that would go next, most important class first; to look at, nothing changes."""
         found: list[Queued] = []

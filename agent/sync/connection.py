@@ -300,7 +300,7 @@ class Connection:
             manual_ack=True,
         )
         client.connect_timeout = settings.connect_timeout_s
-        client.max_inflight_messages = 65_535  # the window is kept here, where it can be asked
+        client.max_inflight_messages = 0  # no bound of its own: the window is kept here
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish

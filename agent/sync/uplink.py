@@ -1,0 +1,237 @@
+"""Drains the outbox through a link: nothing is polled, nothing is lost, repeats carry the same id.
+
+A row is taken out of the table only after the broker has acknowledged it. Between the two a power
+cut makes the row go again, with the id by which a receiver drops it.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from agent.clock import Clock
+from agent.errors import AgentError, StorageFailed
+from agent.store.outbox import Outbox, Queued
+from agent.sync.link import Link
+from agent.sync.queue import Fetch, SendQueue
+
+if TYPE_CHECKING:
+    from agent.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+SETTLE_ROWS = 256  # acknowledged rows taken out at once while more are coming
+SETTLE_S = 0.5  # seconds until fewer are taken out
+FETCH_BYTES = 1 << 20  # payload held ready, beside the rows in flight
+RETRY_S = 5.0  # seconds until a failing disk is tried again
+EXPIRE_S = 60.0  # seconds between looks for rows that are worthless by now
+
+
+class Uplink:
+    """Sends what the outbox holds whenever the link is up.
+
+    Attributes:
+        delivered: messages acknowledged since the start.
+    """
+
+    def __init__(
+        self, outbox: Outbox, link: Link, *, clock: Clock, metrics: "Metrics | None" = None
+    ) -> None:
+        self.delivered = 0
+        self._outbox = outbox
+        self._link = link
+        self._clock = clock
+        self._queue = SendQueue(ahead=2 * link.window)
+        self._acknowledged: list[Queued] = []
+        self._was_connected = False
+        self._pump_due = False
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._fetching = self._settling = False
+        self._started = self._closed = False
+        self._refused = metrics and metrics.counter(
+            "edge_agent_outbox_refused_total", "Messages that the broker refused; they stay queued."
+        )
+
+    def start(self) -> None:
+        """Begin, now or as soon as the link is up. Returns at once; call it once."""
+        self._started = True
+        self._forget_news = self._outbox.on_new(self._news)
+        self._link.on_state(self._link_changed)
+        self._after("expire", EXPIRE_S, self._expire)
+        self._link_changed()
+
+    async def drained(self, deadline_s: float = math.inf) -> bool:
+        """Wait until nothing is queued; False when that took too long, or there is no connection."""
+        until = self._clock.monotonic() + deadline_s
+        while (await self._outbox.counts()).total.queued:
+            if self._clock.monotonic() >= until or not self._link.connected:
+                return False
+            await self._clock.sleep(0.05)
+        return True
+
+    async def close(self) -> None:
+        """Stop sending and take out what is acknowledged. Idempotent."""
+        if not self._started or self._closed:
+            return
+        self._closed = True
+        self._forget_news()
+        for timer in self._timers.values():
+            timer.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._acknowledged:
+            await self._settle(self._take_acknowledged())
+
+    # What sets it going.
+
+    def _news(self) -> None:
+        self._queue.news()
+        self._pump_soon()
+
+    def _link_changed(self) -> None:
+        if self._link.connected and not self._was_connected:
+            self._queue.connected()
+            self._pump_soon()
+        self._was_connected = self._link.connected
+
+    def _pump_soon(self) -> None:
+        if not self._pump_due:
+            self._pump_due = True
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def _pump(self) -> None:
+        """Send what may be sent, and look up what follows."""
+        self._pump_due = False
+        if self._closed or not self._link.connected:
+            return
+        while (row := self._queue.peek()) is not None and self._offer(row):
+            pass
+        if not self._fetching and (wanted := self._queue.fetch()):
+            self._fetching = True
+            self._spawn(self._fetch(wanted))
+
+    def _offer(self, row: Queued) -> bool:
+        """Hand a row to the link; False when it cannot take one now."""
+        message = row.message
+        left = None if message.expires == math.inf else message.expires - self._clock.wall()
+        if left is not None and left <= 0:
+            self._queue.skip(row)
+            self._after("expire", 0.0, self._expire)
+            return True
+        if not self._link.publish(
+            message.topic, message.payload, expires_in_s=left, on_ack=partial(self._answered, row)
+        ):
+            return False
+        self._queue.sent(row)
+        return True
+
+    # What comes back.
+
+    def _answered(self, row: Queued, error: AgentError | None) -> None:
+        if error is None:
+            self.delivered += 1
+            self._queue.acknowledged(row)
+            self._acknowledged.append(row)
+            self._settle_in_time()
+        elif self._link.connected:
+            self._park(row, error)
+        self._pump_soon()
+
+    def _park(self, row: Queued, error: AgentError) -> None:
+        log.warning("%s stays queued: %s", row.message.id, error)
+        if self._refused:
+            self._refused.inc()
+        now = self._clock.monotonic()
+        self._queue.refused(row, now)
+        due = self._queue.next_retry() or now
+        self._after("retry", due - now, self._unpark)
+
+    def _unpark(self) -> None:
+        self._queue.unpark(self._clock.monotonic())
+        if (due := self._queue.next_retry()) is not None:
+            self._after("retry", due - self._clock.monotonic(), self._unpark)
+        self._pump_soon()
+
+    # The table.
+
+    async def _fetch(self, wanted: Sequence[Fetch]) -> None:
+        try:
+            answers = await self._outbox.lookup(
+                [(fetch.kind, fetch.after, fetch.limit) for fetch in wanted], FETCH_BYTES
+            )
+        except AgentError as error:
+            log.warning("the outbox cannot be read: %s", error)
+            self._after("pump", RETRY_S, self._pump_soon)
+            return
+        finally:
+            self._fetching = False
+        for fetch, rows in zip(wanted, answers, strict=True):
+            self._queue.fetched(fetch, rows)
+        self._pump_soon()
+
+    def _settle_in_time(self) -> None:
+        if self._settling or self._closed:
+            return
+        if len(self._acknowledged) >= SETTLE_ROWS:
+            self._settle_now()
+        elif "settle" not in self._timers:
+            self._after("settle", SETTLE_S, self._settle_now)
+
+    def _settle_now(self) -> None:
+        if self._acknowledged and not self._settling:
+            self._settling = True
+            self._cancel("settle")
+            self._spawn(self._settle(self._take_acknowledged()))
+
+    async def _settle(self, rows: Sequence[Queued]) -> None:
+        """Take acknowledged rows out of the table."""
+        try:
+            await self._outbox.delivered([row.message.id for row in rows])
+        except StorageFailed as error:
+            log.warning("delivered messages cannot be taken out of the outbox: %s", error)
+            self._acknowledged.extend(rows)
+            self._after("settle", RETRY_S, self._settle_now)
+        else:
+            self._queue.settled(rows)
+        finally:
+            self._settling = False
+        if self._acknowledged:
+            self._settle_in_time()
+
+    def _take_acknowledged(self) -> list[Queued]:
+        taken, self._acknowledged = self._acknowledged, []
+        return taken
+
+    def _expire(self) -> None:
+        self._after("expire", EXPIRE_S, self._expire)
+        self._spawn(self._expire_now())
+
+    async def _expire_now(self) -> None:
+        try:
+            await self._outbox.expire(self._clock.wall())
+        except AgentError as error:
+            log.warning("expired messages cannot be taken out of the outbox: %s", error)
+
+    # Tasks and timers.
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _after(self, name: str, delay_s: float, action: Callable[[], None]) -> None:
+        """Run `action` once after a delay; a timer of the same name is replaced."""
+        if not self._closed:
+            self._cancel(name)
+            loop = asyncio.get_running_loop()
+            self._timers[name] = loop.call_later(max(0.0, delay_s), self._fire, name, action)
+
+    def _fire(self, name: str, action: Callable[[], None]) -> None:
+        del self._timers[name]
+        action()
+
+    def _cancel(self, name: str) -> None:
+        if (timer := self._timers.pop(name, None)) is not None:
+            timer.cancel()
