@@ -17,6 +17,8 @@ from agent.sync.topics import matches
 if TYPE_CHECKING:
     from agent.telemetry.metrics import Metrics
 
+__all__ = ["Handler", "Incoming", "Link", "LinkSettings", "State", "Will"]
+
 State = Literal["stopped", "connecting", "connected", "waiting"]
 Handler = Callable[["Incoming"], None]
 
