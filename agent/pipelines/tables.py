@@ -114,8 +114,9 @@ class TableReader:
         delimiter = max(DELIMITERS, key=header.count)
         names = _names(header, delimiter)
         self._reader = csv.reader(source, delimiter=delimiter, skipinitialspace=True)
-        sample = [row for row in islice(self._cells(), SAMPLE_ROWS) if len(row[1]) == len(names)]
-        self.layout = _layout(names, [cells for _, cells in sample], delimiter, choices)
+        sample = list(islice(self._cells(), SAMPLE_ROWS))
+        whole = [cells for _, cells in sample if len(cells) == len(names)]
+        self.layout = _layout(names, whole, delimiter, choices)
         self._rows = chain(sample, self._cells())
         self._width = len(names)
         self._choices = choices

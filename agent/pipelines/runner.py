@@ -1,0 +1,332 @@
+"""Runs the pipelines: readings wait, are scored in a thread, committed, and only then acknowledged.
+
+One round takes what waits, a batch of each stream. Scoring happens in one worker thread, so that the
+event loop goes on reading sockets; the streams' states and everything that the batch sends are
+committed in one transaction for each stream (the database puts them into one commit); then whoever
+handed readings in is told. A crash at any moment therefore leaves readings either unacknowledged or
+in effect, and what is sent twice by a source after a crash is dropped by its time.
+
+A round that cannot be committed is undone, and its readings are refused with the reason. While a
+round runs, the next one gathers: the busier the device, the larger the batches.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from sqlite3 import Connection
+from typing import TYPE_CHECKING
+
+from agent.clock import Clock
+from agent.errors import AgentError, BadPayload, NotReady, TooMany
+from agent.pipelines.detector import Detector
+from agent.pipelines.instruments import Instruments
+from agent.pipelines.messages import Sender
+from agent.pipelines.names import check_stream
+from agent.pipelines.spec import PipelineLimits, PipelineSpec, pipeline_for
+from agent.pipelines.stream import Receipt, Single, Stream, StreamStatus, Work
+from agent.pipelines.waiting import Done, Entry, Waiting, coalesce
+from agent.store import outbox as outbox_table
+from agent.store import streams as streams_table
+from agent.types import Event, Rows
+
+if TYPE_CHECKING:
+    from agent.registry.models import LoadedModel, Models
+    from agent.store.db import Database
+    from agent.telemetry.events import EventBus
+    from agent.telemetry.metrics import Metrics
+
+_log = logging.getLogger(__name__)
+
+#: Makes the detector of one stream; called again whenever a stream has to start afresh.
+MakeDetector = Callable[["LoadedModel", PipelineSpec], Detector]
+
+#: States of streams, among those of other rooms, begin so.
+_KEY = "anomaly/"
+
+
+class Pipelines:
+    """All streams of the device.
+
+    Attributes:
+        problems: pipeline -> why its model cannot be used now.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[PipelineSpec],
+        *,
+        models: "Models",
+        database: "Database",
+        clock: Clock,
+        metrics: "Metrics",
+        events: "EventBus",
+        device: str,
+        prefix: str,
+        make_detector: MakeDetector,
+        limits: PipelineLimits | None = None,
+    ) -> None:
+        self.problems: dict[str, AgentError] = {}
+        self._specs = tuple(specs)
+        self._models = models
+        self._database = database
+        self._clock = clock
+        self._events = events
+        self._make = make_detector
+        self._limits = limits or PipelineLimits()
+        self._sender = Sender(device, prefix, clock)
+        self._instruments = Instruments(metrics)
+        self._waiting = Waiting(self._limits)
+        self._streams: dict[str, Stream] = {}
+        self._stored: dict[str, bytes] = {}
+        self._flush: set[str] = set()
+        self._flush_timers: dict[str, asyncio.TimerHandle] = {}
+        self._wake = asyncio.Event()
+        self._round_s = 0.01
+        self._accepting = False
+        self._task: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="score")
+
+    async def start(self) -> None:
+        """Load the pipelines' models and go on with the streams that are known.
+
+        A model that cannot be used is no reason not to start: it is noted in `problems`, and tried
+        again when readings come.
+
+        Raises:
+            StorageFailed: the streams' states cannot be read.
+        """
+        stored = await self._database.read(streams_table.load_all)
+        self._stored = {
+            name.removeprefix(_KEY): state
+            for name, state in stored.items()
+            if name.startswith(_KEY)
+        }
+        for spec in self._specs:
+            await self._try_model(spec)
+        for name in list(self._stored)[: self._limits.streams]:
+            await self._try_resume(name)
+        self._accepting = True
+        self._task = asyncio.create_task(self._run(), name="pipelines")
+
+    async def close(self) -> None:
+        """Take nothing more, finish what waits, end the thread. Idempotent."""
+        self._accepting = False
+        for timer in self._flush_timers.values():
+            timer.cancel()
+        self._wake.set()
+        if self._task is not None:
+            await self._task
+            self._task = None
+        self._thread.shutdown()
+
+    async def submit(self, rows: Rows) -> Receipt:
+        """Hand rows in; returns when they are scored and everything they cause is on the disk.
+
+        Raises:
+            NotFound: no pipeline takes the stream.
+            TooMany: too much waits already, or there are too many streams.
+            StorageFailed: nothing could be written; the rows have had no effect.
+            NotReady: the agent is starting or stopping, or the model cannot be used now.
+        """
+        told: asyncio.Future[Receipt | AgentError] = asyncio.get_running_loop().create_future()
+
+        def done(result: Receipt | AgentError) -> None:
+            if not told.done():
+                told.set_result(result)
+
+        self._add(rows.stream, Entry(rows, done, exact=True))
+        result = await told
+        if isinstance(result, AgentError):
+            raise result
+        return result
+
+    def offer(self, stream: str, item: Rows | Single, done: Done) -> None:
+        """Hand in rows, or one sensor's reading, without waiting; for sources of many small ones.
+
+        Args:
+            stream: the stream they belong to.
+            item: what came.
+            done: called once in the event loop, after the commit or with what prevented it.
+
+        Raises:
+            NotFound, TooMany, NotReady: as `submit`; `done` is not called.
+        """
+        self._add(stream, Entry(item, done))
+
+    def status(self) -> list[StreamStatus]:
+        """How each stream stands, by name."""
+        return [self._streams[name].status() for name in sorted(self._streams)]
+
+    @property
+    def waiting_rows(self) -> int:
+        """Rows that wait to be scored."""
+        return self._waiting.rows
+
+    def refused(self, error: AgentError, source: str) -> None:
+        """Note a payload that a source could not take; the source has no one else to tell."""
+        self._instruments.refused.inc(1, error.code)
+        _log.warning("readings refused: %s", error, extra={"source": source})
+        self._events.publish(
+            Event("readings.refused", self._clock.wall(), {"source": source, **error.to_dict()})
+        )
+
+    # Taking in.
+
+    def _add(self, stream: str, entry: Entry) -> None:
+        if not self._accepting:
+            raise NotReady("the agent is starting or stopping")
+        if stream not in self._streams:
+            self._admit(stream)
+        self._waiting.add(stream, entry, retry_after_s=self._drain_s())
+        self._wake.set()
+
+    def _admit(self, stream: str) -> None:
+        """Refuse at the door what no round could take."""
+        pipeline_for(self._specs, check_stream(stream))
+        if len(self._streams) >= self._limits.streams:
+            raise TooMany(
+                f"{self._limits.streams} streams are watched already",
+                where=stream,
+                hint="Raise the limit of streams in the configuration",
+                retry_after_s=60.0,
+            )
+
+    def _drain_s(self) -> float:
+        """Roughly how long the queue takes to drain, seconds."""
+        rounds = 1 + self._waiting.rows / self._limits.batch_rows
+        return min(max(rounds * self._round_s, 0.1), 30.0)
+
+    # Rounds.
+
+    async def _run(self) -> None:
+        while self._accepting or self._waiting:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting or self._flush:
+                await self._round(self._take())
+
+    def _take(self) -> dict[str, list[Entry]]:
+        batches = self._waiting.take()
+        for name in self._flush:
+            batches.setdefault(name, [])
+        return batches
+
+    async def _round(self, batches: Mapping[str, list[Entry]]) -> None:
+        flush, self._flush = self._flush, set()
+        ready = await self._opened(batches)
+        began = self._clock.monotonic()
+        done = await asyncio.get_running_loop().run_in_executor(
+            self._thread,
+            _score,
+            [(stream, entries, stream.name in flush) for stream, entries in ready],
+        )
+        scored = self._clock.monotonic()
+        await asyncio.gather(*(self._settle(*batch) for batch in done))
+        self._instruments.score_s.observe(scored - began)
+        self._instruments.commit_s.observe(self._clock.monotonic() - scored)
+        self._round_s = self._clock.monotonic() - began
+
+    async def _settle(
+        self, stream: Stream, entries: Sequence[Entry], owners: Sequence[int], work: Work
+    ) -> None:
+        """Commit one stream's batch, then tell."""
+        try:
+            await self._commit(stream.name, work)
+        except AgentError as error:
+            await asyncio.get_running_loop().run_in_executor(self._thread, stream.undo)
+            _tell(entries, [error] * len(entries))
+            return
+        stream.commit(work.state)
+        self._instruments.count(work)
+        for event in work.events:
+            self._events.publish(event)
+        _tell(entries, [work.results[owner] for owner in owners])
+        self._watch_grid(stream)
+
+    async def _commit(self, name: str, work: Work) -> None:
+        def write(connection: Connection) -> None:
+            streams_table.save(connection, _KEY + name, work.state)
+            if work.messages:
+                outbox_table.insert(connection, work.messages)
+
+        urgent = any(message.kind != "telemetry" for message in work.messages)
+        await self._database.write(write, urgent=urgent)
+
+    def _watch_grid(self, stream: Stream) -> None:
+        """Close the last rows of a grid when its sensors fall silent."""
+        if timer := self._flush_timers.pop(stream.name, None):
+            timer.cancel()
+        if stream.pending and self._accepting:
+            align = stream.spec.align
+            self._flush_timers[stream.name] = asyncio.get_running_loop().call_later(
+                max(1.0, align.period_s + align.wait_s), self._flush_now, stream.name
+            )
+
+    def _flush_now(self, name: str) -> None:
+        self._flush_timers.pop(name, None)
+        self._flush.add(name)
+        self._wake.set()
+
+    # Streams and models.
+
+    async def _opened(self, batches: Mapping[str, list[Entry]]) -> list[tuple[Stream, list[Entry]]]:
+        """The streams of the batches, opened as needed; entries of those that cannot be are told."""
+        ready = []
+        for name, entries in batches.items():
+            try:
+                stream = self._streams.get(name) or await self._open(name)
+            except AgentError as error:
+                _tell(entries, [error] * len(entries))
+            else:
+                ready.append((stream, entries))
+        return ready
+
+    async def _open(self, name: str) -> Stream:
+        spec = pipeline_for(self._specs, name)
+        self._admit(name)
+        model = await self._models.get(spec.model)
+        self.problems.pop(spec.name, None)
+        stream = Stream(name, spec, str(model.ref), lambda: self._make(model, spec), self._sender)
+        stored = self._stored.pop(name, None)
+        if stored is not None:
+            self._resume(stream, stored)
+        self._streams[name] = stream
+        return stream
+
+    def _resume(self, stream: Stream, stored: bytes) -> None:
+        try:
+            stream.resume(stored)
+        except BadPayload as error:
+            self._instruments.afresh.inc()
+            _log.warning("the stream starts afresh: %s", error, extra={"stream": stream.name})
+
+    async def _try_model(self, spec: PipelineSpec) -> None:
+        try:
+            await self._models.get(spec.model)
+        except AgentError as error:
+            self.problems[spec.name] = error
+            _log.warning("the pipeline has no model: %s", error, extra={"pipeline": spec.name})
+
+    async def _try_resume(self, name: str) -> None:
+        try:
+            await self._open(name)
+        except AgentError as error:
+            _log.info("a known stream is not watched: %s", error, extra={"stream": name})
+
+
+_Batch = tuple[Stream, list[Entry], list[int], Work]
+
+
+def _score(batches: Sequence[tuple[Stream, list[Entry], bool]]) -> list[_Batch]:
+    """In the worker thread."""
+    done = []
+    for stream, entries, flush in batches:
+        items, owners = coalesce(entries)
+        done.append((stream, entries, owners, stream.process(items, flush=flush)))
+    return done
+
+
+def _tell(entries: Sequence[Entry], results: Sequence[Receipt | AgentError]) -> None:
+    for entry, result in zip(entries, results, strict=True):
+        entry.done(result)

@@ -1,0 +1,357 @@
+"""One stream: its grid, its detector, its summary, and what a batch of readings makes of them.
+
+Does no I/O: a batch gives messages, events and a state to be committed together, and whoever
+commits says afterwards whether it held. Until then a batch can be undone. Used by one thread at a
+time.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from agent.errors import AgentError, BadPayload, EngineFailed
+from agent.pipelines.align import Aligner
+from agent.pipelines.detector import Detector, Outcome
+from agent.pipelines.messages import Sender, describe
+from agent.pipelines.spec import PipelineSpec
+from agent.pipelines.summary import Summary, advance
+from agent.types import Event, Message, Rows
+
+_log = logging.getLogger(__name__)
+
+#: Version of `Saved`; a state of another version starts the stream afresh.
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Single:
+    """A message about one sensor alone."""
+
+    sensor: str
+    time: float
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of readings that were handed in; by now it is on the disk.
+
+    Attributes:
+        accepted: rows that the detector took.
+        dropped: rows that it did not take, by reason.
+        windows: windows that were scored.
+        warnings: warnings that began.
+    """
+
+    accepted: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    windows: int = 0
+    warnings: int = 0
+
+    def __add__(self, other: "Receipt") -> "Receipt":
+        reasons = [*self.dropped, *(r for r in other.dropped if r not in self.dropped)]
+        return Receipt(
+            self.accepted + other.accepted,
+            {r: self.dropped.get(r, 0) + other.dropped.get(r, 0) for r in reasons},
+            self.windows + other.windows,
+            self.warnings + other.warnings,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStatus:
+    """How a stream stands.
+
+    Attributes:
+        stream: its name.
+        pipeline: the pipeline that watches it.
+        model: name and version.
+        phase: "learning" or "watching".
+        progress: how much of the healthy past is known, 0 to 1.
+        score: of the newest window, 1.0 is the threshold; None before the first.
+        shares: each sensor's part in that score, adding up to 1.
+        warning: id of the warning that holds now; empty when there is none.
+        warnings: warnings that ever began.
+        rows: rows that came.
+        readings: single values in them.
+        windows: windows scored.
+        dropped: rows not taken, by reason.
+        last: time of the newest row, seconds since the epoch; None before the first.
+    """
+
+    stream: str
+    pipeline: str
+    model: str
+    phase: str
+    progress: float
+    score: float | None
+    shares: Mapping[str, float]
+    warning: str
+    warnings: int
+    rows: int
+    readings: int
+    windows: int
+    dropped: Mapping[str, int]
+    last: float | None
+
+
+@dataclass(slots=True)
+class Work:
+    """What a batch wants done, all or nothing.
+
+    Attributes:
+        messages: rows for the outbox.
+        events: for local listeners, after the commit.
+        state: the stream's state, for the same transaction.
+        results: one for each entry of the batch.
+        rows: rows that came.
+        readings: single values in them.
+        receipt: of the whole batch.
+    """
+
+    messages: list[Message] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    state: bytes = b""
+    results: list[Receipt | AgentError] = field(default_factory=list)
+    rows: int = 0
+    readings: int = 0
+    receipt: Receipt = field(default_factory=Receipt)
+
+    def add(self, other: "Work") -> None:
+        """Take over what follows, but for its state."""
+        self.messages += other.messages
+        self.events += other.events
+        self.results += other.results
+        self.rows += other.rows
+        self.readings += other.readings
+        self.receipt += other.receipt
+
+
+class Saved(msgspec.Struct):
+    """Everything about a stream that outlives the process."""
+
+    model: str
+    detector: bytes
+    grid: bytes
+    summary: Summary = msgspec.field(default_factory=Summary)
+    phase: str = "learning"
+    progress: float = 0.0
+    score: float | None = None
+    shares: dict[str, float] = {}
+    warning: str = ""
+    warnings: int = 0
+    rows: int = 0
+    readings: int = 0
+    windows: int = 0
+    dropped: dict[str, int] = {}
+    last: float | None = None
+    format: int = FORMAT
+
+
+class Stream:
+    """A stream while it is watched."""
+
+    def __init__(
+        self,
+        name: str,
+        spec: PipelineSpec,
+        model: str,
+        make: Callable[[], Detector],
+        sender: Sender,
+    ) -> None:
+        self.name = name
+        self.spec = spec
+        self._make = make
+        self._sender = sender
+        self._committed: bytes | None = None
+        self._fresh(model)
+
+    @property
+    def pending(self) -> bool:
+        """Whether single readings wait for their row."""
+        return self._grid.pending
+
+    def resume(self, state: bytes) -> None:
+        """Go on from a committed state.
+
+        Raises:
+            BadPayload: it is of another model or another format; the stream is as new.
+        """
+        model = self._saved.model
+        try:
+            self._restore(state)
+        except BadPayload:
+            self._fresh(model)
+            raise
+        self._committed = state
+
+    def process(self, batch: Sequence[Rows | Single], *, flush: bool = False) -> Work:
+        """Score what came; the stream is changed, until `undo`.
+
+        An entry that fails leaves no trace, and the others are as if it had not come.
+
+        Args:
+            batch: in the order of arrival.
+            flush: no more single readings are to be waited for.
+        """
+        try:
+            return self._process(batch, flush=flush)
+        except AgentError as error:
+            self.undo()
+            if len(batch) <= 1:
+                return Work(results=[error for _ in batch], state=self._snapshot())
+        return self._one_by_one(batch)
+
+    def commit(self, state: bytes) -> None:
+        """What `process` gave is on the disk."""
+        self._committed = state
+
+    def undo(self) -> None:
+        """Go back to the last committed state."""
+        self._go_back(self._committed)
+
+    def status(self) -> StreamStatus:
+        """How the stream stands, with what is not yet committed."""
+        s = self._saved
+        return StreamStatus(
+            self.name, self.spec.name, s.model, s.phase, s.progress, s.score, s.shares, s.warning,
+            s.warnings, s.rows, s.readings, s.windows, s.dropped, s.last,
+        )  # fmt: skip
+
+    def _fresh(self, model: str) -> None:
+        self._detector = self._make()
+        self._grid = Aligner(self.spec.align)
+        self._saved = Saved(model=model, detector=b"", grid=b"")
+
+    def _restore(self, state: bytes) -> None:
+        saved = _decode(state)
+        if saved.format != FORMAT or saved.model != self._saved.model:
+            raise BadPayload(f"the stream's state is of {saved.model}, format {saved.format}")
+        self._detector.restore(saved.detector)
+        self._grid.restore(saved.grid)
+        self._saved = saved
+
+    def _snapshot(self) -> bytes:
+        self._saved.detector = self._detector.state()
+        self._saved.grid = self._grid.state()
+        return msgspec.msgpack.encode(self._saved)
+
+    def _go_back(self, state: bytes | None) -> None:
+        self._fresh(self._saved.model)
+        if state is not None:
+            self._restore(state)
+
+    def _process(self, batch: Sequence[Rows | Single], *, flush: bool = False) -> Work:
+        work = Work()
+        for item in batch:
+            if isinstance(item, Single):
+                self._grid.push(item.sensor, item.time, item.value)
+                work.results.append(Receipt())
+            else:
+                work.results.append(self._push(item, work))
+        rows = self._grid.take(self.name, everything=flush)
+        if rows is not None:
+            self._push(rows, work)
+        work.state = self._snapshot()
+        return work
+
+    def _one_by_one(self, batch: Sequence[Rows | Single]) -> Work:
+        whole = Work()
+        state = self._committed
+        for item in batch:
+            try:
+                part = self._process([item])
+            except AgentError as error:
+                self._go_back(state)
+                whole.results.append(error)
+            else:
+                state = part.state
+                whole.add(part)
+        whole.state = self._snapshot()
+        return whole
+
+    def _push(self, rows: Rows, work: Work) -> Receipt:
+        outcome = self._scored(rows)
+        receipt = Receipt(
+            outcome.accepted,
+            dict(outcome.dropped),
+            len(outcome.scores),
+            sum(alarm.kind == "raised" for alarm in outcome.alarms),
+        )
+        work.rows += len(rows)
+        work.readings += rows.readings
+        work.receipt += receipt
+        self._note(rows, outcome, receipt)
+        self._report(rows, outcome, work)
+        return receipt
+
+    def _scored(self, rows: Rows) -> Outcome:
+        try:
+            return self._detector.push(rows)
+        except AgentError:
+            raise
+        except Exception as error:
+            _log.exception("the detector failed", extra={"stream": self.name})
+            raise EngineFailed("the detector failed on these rows", where=self.name) from error
+
+    def _note(self, rows: Rows, outcome: Outcome, receipt: Receipt) -> None:
+        """Bring the status up to date."""
+        saved = self._saved
+        saved.phase, saved.progress = outcome.phase, float(outcome.progress)
+        saved.rows += len(rows)
+        saved.readings += rows.readings
+        saved.windows += receipt.windows
+        saved.warnings += receipt.warnings
+        saved.last = float(rows.time[-1])
+        for reason, number in receipt.dropped.items():
+            saved.dropped[reason] = saved.dropped.get(reason, 0) + number
+        for alarm in outcome.alarms:
+            saved.warning = alarm.id if alarm.kind == "raised" else ""
+        if len(outcome.scores):
+            saved.score = float(outcome.scores[-1])
+            saved.shares = dict(zip(outcome.sensors, outcome.shares[-1].tolist(), strict=True))
+
+    def _report(self, rows: Rows, outcome: Outcome, work: Work) -> None:
+        """What the batch sends, in the order in which it happened."""
+        name, model = self.name, self._saved.model
+        if outcome.learned:
+            at = float(rows.time[-1])
+            work.messages.append(self._sender.learned(name, model, at))
+            work.events.append(self._event("stream.learned", {"at": at}))
+        for alarm in outcome.alarms:
+            work.messages.append(self._sender.alarm(name, model, alarm))
+            work.events.append(self._event(f"anomaly.{alarm.kind}", describe(alarm)))
+        self._saved.summary, ended = advance(
+            self._saved.summary, self.spec.summary_every_s, rows, outcome
+        )
+        work.messages += [self._sender.summary(name, model, part, outcome) for part in ended]
+        work.events.append(self._event("stream.scored", _progress(rows, outcome, self._saved)))
+
+    def _event(self, kind: str, data: Mapping[str, Any]) -> Event:
+        head = {"stream": self.name, "pipeline": self.spec.name, "model": self._saved.model}
+        return Event(kind, self._sender.clock.wall(), {**head, **data})
+
+
+def _decode(state: bytes) -> Saved:
+    try:
+        return msgspec.msgpack.decode(state, type=Saved)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BadPayload("the stream's state cannot be read") from error
+
+
+def _progress(rows: Rows, outcome: Outcome, saved: Saved) -> dict[str, Any]:
+    scores = outcome.scores
+    return {
+        "at": float(rows.time[-1]),
+        "rows": len(rows),
+        "readings": rows.readings,
+        "windows": len(scores),
+        "phase": outcome.phase,
+        "progress": float(outcome.progress),
+        "score": float(scores[-1]) if len(scores) else None,
+        "highest": float(scores.max()) if len(scores) else None,
+        "shares": saved.shares if len(scores) else {},
+    }
