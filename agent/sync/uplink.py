@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SETTLE_ROWS = 256  # acknowledged rows taken out at once while more are coming
-SETTLE_S = 0.5  # seconds until fewer are taken out
+SETTLE_TAIL_ROWS = 16  # that are worth a commit of their own when nothing more is in flight
+SETTLE_S = 0.5  # seconds until fewer are taken out: one commit for the trickle of an idle device
 FETCH_BYTES = 1 << 20  # payload held ready, beside the rows in flight
 RETRY_S = 5.0  # seconds until a failing disk is tried again
 EXPIRE_S = 60.0  # seconds between looks for rows that are worthless by now
@@ -174,7 +175,8 @@ class Uplink:
     def _settle_in_time(self) -> None:
         if self._settling or self._closed:
             return
-        if len(self._acknowledged) >= SETTLE_ROWS:
+        tail = self._queue.in_flight == 0 and len(self._acknowledged) >= SETTLE_TAIL_ROWS
+        if tail or len(self._acknowledged) >= SETTLE_ROWS:
             self._settle_now()
         elif "settle" not in self._timers:
             self._after("settle", SETTLE_S, self._settle_now)
