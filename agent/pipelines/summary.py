@@ -6,6 +6,7 @@ replayed at a thousand times its speed gives the summaries that it gave at first
 
 import math
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -105,5 +106,5 @@ def advance(
 def _runs(numbers: "NDArray[np.float64]") -> Iterator[tuple[int, int, int]]:
     """Value, start and end of each run of equal numbers."""
     edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
-    for first, last in zip(edges, edges[1:], strict=False):
+    for first, last in pairwise(edges):
         yield int(numbers[first]), first, last

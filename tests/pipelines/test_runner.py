@@ -1,0 +1,410 @@
+"""Score, commit, acknowledge: the order, and what happens when one of them fails."""
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agent.clock import SystemClock
+from agent.errors import (
+    AgentError,
+    BadReading,
+    EngineFailed,
+    EngineMissing,
+    NotFound,
+    NotReady,
+    StorageFailed,
+    TooMany,
+)
+from agent.pipelines.align import AlignSettings
+from agent.pipelines.runner import Pipelines
+from agent.pipelines.spec import PipelineLimits, PipelineSpec
+from agent.pipelines.stream import Receipt, Single
+from agent.store.db import Database
+from agent.store.outbox import Outbox
+from agent.telemetry.events import EventBus
+from agent.telemetry.metrics import Metrics
+from agent.types import Rows
+from tests.fakes.detector import LEARN_ROWS, FakeDetector, FakeModels
+
+
+class Device:
+    """Pipelines on a real store, with a detector that can be told to fail."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.models = FakeModels()
+        self.detectors: list[FakeDetector] = []
+        self.before_push: Callable[[Rows], None] = lambda _: None
+        self.specs = (PipelineSpec(name="pumps", model="pump", streams=("pump-*",)),)
+        self.limits = PipelineLimits()
+
+    async def start(self) -> Pipelines:
+        self.metrics, self.events = Metrics(), EventBus()
+        self.database = Database.open(self.path, clock=SystemClock())
+        self.outbox = Outbox(self.database)
+        await self.outbox.start()
+        self.pipelines = Pipelines(
+            self.specs,
+            models=self.models,  # type: ignore[arg-type]
+            database=self.database,
+            clock=SystemClock(),
+            metrics=self.metrics,
+            events=self.events,
+            device="dev",
+            prefix="edge",
+            make_detector=self._make,
+            limits=self.limits,
+        )
+        await self.pipelines.start()
+        return self.pipelines
+
+    async def stop(self) -> None:
+        await self.pipelines.close()
+        await self.database.close()
+
+    async def restart(self) -> Pipelines:
+        await self.stop()
+        return await self.start()
+
+    async def sent(self, kind: Any = "telemetry") -> list[dict[str, Any]]:
+        queued = await self.outbox.pending(1000, kind=kind)
+        return [json.loads(row.message.payload) for row in queued]
+
+    def count(self, name: str, *labels: str) -> float:
+        metric = next(m for m in self.metrics if m.name == f"edge_agent_{name}")
+        return metric.series().get(labels, 0)  # type: ignore[attr-defined,no-any-return]
+
+    def _before(self, rows: Rows) -> None:
+        self.before_push(rows)
+
+    def _make(self, model: object, spec: PipelineSpec) -> FakeDetector:
+        self.detectors.append(FakeDetector(self._before))
+        return self.detectors[-1]
+
+
+@pytest.fixture
+async def device(tmp_path: Path) -> AsyncIterator[Device]:
+    found = Device(tmp_path / "agent.db")
+    await found.start()
+    yield found
+    await found.stop()
+
+
+def rows(start: float, count: int, value: float = 1.0, stream: str = "pump-1") -> Rows:
+    return Rows(
+        stream, ("a", "b"), start + np.arange(count, dtype=np.float64), np.full((count, 2), value)
+    )
+
+
+async def learn(pipelines: Pipelines) -> None:
+    await pipelines.submit(rows(0, LEARN_ROWS))
+
+
+class FullDisk:
+    """Makes the database refuse to grow, as a full disk does."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def __aenter__(self) -> None:
+        await self._pages("PRAGMA max_page_count = 1")
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._pages("PRAGMA max_page_count = 1073741823")
+
+    async def _pages(self, statement: str) -> None:
+        def apply(connection: sqlite3.Connection) -> None:
+            connection.execute(statement).fetchall()
+
+        await self._database.write(apply)
+
+
+async def test_a_receipt_says_what_became_of_the_rows(device: Device) -> None:
+    assert await device.pipelines.submit(rows(0, LEARN_ROWS + 3)) == Receipt(13, {}, 3, 0)
+    assert await device.pipelines.submit(rows(10, 5)) == Receipt(2, {"not_later": 3}, 2, 0)
+
+
+async def test_what_a_receipt_says_is_on_the_disk(device: Device) -> None:
+    await learn(device.pipelines)
+    await device.pipelines.submit(rows(LEARN_ROWS, 1, value=50.0))
+    connection = sqlite3.connect(device.path)
+    kinds = connection.execute("SELECT count(*) FROM outbox").fetchone()
+    states = connection.execute("SELECT stream FROM stream_states").fetchall()
+    connection.close()
+    assert kinds == (2,)
+    assert states == [("anomaly/pump-1",)]
+
+
+async def test_a_stream_goes_on_after_a_restart_where_it_was(device: Device) -> None:
+    await device.pipelines.submit(rows(0, LEARN_ROWS + 5))
+    pipelines = await device.restart()
+    (status,) = pipelines.status()
+    assert (status.stream, status.phase, status.windows, status.readings) == (
+        "pump-1",
+        "watching",
+        5,
+        30,
+    )
+    assert await pipelines.submit(rows(LEARN_ROWS + 3, 4)) == Receipt(2, {"not_later": 2}, 2, 0)
+
+
+async def test_a_state_of_another_model_starts_the_stream_afresh_and_is_counted(
+    device: Device,
+) -> None:
+    await learn(device.pipelines)
+    device.models.versions["pump"] = "2.0.0"
+    pipelines = await device.restart()
+    (status,) = pipelines.status()
+    assert (status.phase, status.progress, status.model) == ("learning", 0.0, "pump 2.0.0")
+    assert device.count("streams_afresh_total") == 1
+
+
+async def test_a_state_that_is_rubbish_starts_the_stream_afresh(device: Device) -> None:
+    await learn(device.pipelines)
+
+    def spoil(connection: sqlite3.Connection) -> None:
+        connection.execute("UPDATE stream_states SET state = x'00ff00'")
+
+    await device.database.write(spoil)
+    pipelines = await device.restart()
+    assert device.count("streams_afresh_total") == 1
+    assert (await pipelines.submit(rows(0, 2))).accepted == 2
+
+
+async def test_alarms_learning_and_summaries_are_sent_once(device: Device) -> None:
+    await device.pipelines.submit(rows(0, LEARN_ROWS))
+    await device.pipelines.submit(rows(LEARN_ROWS, 2, value=50.0))
+    await device.pipelines.submit(rows(LEARN_ROWS + 2, 120, value=1.0))
+    (learned,) = await device.sent("report")
+    raised, cleared = await device.sent("escalation")
+    first, second = await device.sent("telemetry")
+    assert (learned["kind"], learned["stream"], learned["device"]) == ("learned", "pump-1", "dev")
+    assert (raised["kind"], cleared["kind"]) == ("raised", "cleared")
+    assert raised["alarm"] == cleared["alarm"]
+    assert raised["at"] == "1970-01-01T00:00:10.000Z"
+    assert [share["name"] for share in raised["sensors"]] == ["a", "b"]
+    assert (first["rows"], first["readings"], first["windows"]) == (60, 120, 50)
+    assert first["score"]["max"] == pytest.approx(9.8)
+    assert (second["from"], second["rows"]) == ("1970-01-01T00:01:00.000Z", 60)
+
+
+async def test_topics_are_those_of_the_device(device: Device) -> None:
+    await device.pipelines.submit(rows(0, LEARN_ROWS))
+    await device.pipelines.submit(rows(LEARN_ROWS, 1, value=50.0))
+    await device.pipelines.submit(rows(100, 1))
+    topics = [row.message.topic for row in await device.outbox.peek()]
+    ids = [row.message.id for row in await device.outbox.peek()]
+    assert topics == [
+        f"edge/d/dev/escalation/{ids[0]}",
+        f"edge/d/dev/escalation/{ids[1]}",
+        "edge/d/dev/report/baseline",
+        "edge/d/dev/telemetry/pump-1",
+    ]
+
+
+async def test_events_are_published_after_the_commit(device: Device) -> None:
+    subscription = device.events.subscribe()
+    await device.pipelines.submit(rows(0, LEARN_ROWS))
+    await device.pipelines.submit(rows(LEARN_ROWS, 1, value=50.0))
+    types = [(await anext(subscription)).event.type for _ in range(4)]
+    assert types == ["stream.learned", "stream.scored", "anomaly.raised", "stream.scored"]
+
+
+async def test_a_full_disk_refuses_and_leaves_the_stream_as_it_was(device: Device) -> None:
+    await learn(device.pipelines)
+    before = device.pipelines.status()
+    async with FullDisk(device.database):
+        with pytest.raises(StorageFailed):
+            # A batch of thousands of summaries cannot fit into the pages that are left.
+            await device.pipelines.submit(rows(LEARN_ROWS, 200_000, value=50.0))
+    assert device.pipelines.status() == before
+    again = await device.pipelines.submit(rows(LEARN_ROWS, 10, value=50.0))
+    assert again == Receipt(10, {}, 10, 1)
+    assert len(await device.sent("escalation")) == 1
+
+
+async def test_an_engine_that_fails_refuses_these_rows_only(device: Device) -> None:
+    await learn(device.pipelines)
+
+    def fail(rows: Rows) -> None:
+        if rows.values.max() > 40:
+            raise EngineFailed("the runtime failed")
+
+    device.before_push = fail
+    results = await asyncio.gather(
+        device.pipelines.submit(rows(10, 2)),
+        device.pipelines.submit(rows(12, 2, value=50.0)),
+        device.pipelines.submit(rows(14, 2)),
+        return_exceptions=True,
+    )
+    assert [type(r) for r in results] == [Receipt, EngineFailed, Receipt]
+    device.before_push = lambda _: None
+    assert (await device.pipelines.submit(rows(16, 1))).accepted == 1
+    assert device.pipelines.status()[0].windows == 5
+
+
+async def test_a_detector_with_a_bug_is_an_error_of_the_engine(
+    device: Device, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: Rows) -> None:
+        raise ZeroDivisionError
+
+    device.before_push = fail
+    with pytest.raises(EngineFailed, match="detector failed"):
+        await device.pipelines.submit(rows(0, 1))
+    assert "the detector failed" in caplog.text
+    device.before_push = lambda _: None
+    assert (await device.pipelines.submit(rows(0, 1))).accepted == 1
+
+
+async def test_small_offers_that_wait_together_are_scored_together(device: Device) -> None:
+    told: list[Receipt | AgentError] = []
+    for t in range(LEARN_ROWS + 20):
+        device.pipelines.offer("pump-1", rows(t, 1), told.append)
+    await device.pipelines.submit(rows(1000, 1))
+    assert len(told) == LEARN_ROWS + 20
+    assert all(isinstance(receipt, Receipt) for receipt in told)
+    pushes = [len(rows) for detector in device.detectors for rows in detector.pushed]
+    assert sum(pushes) == LEARN_ROWS + 21
+    assert len(pushes) <= 3
+
+
+async def test_too_much_waiting_is_refused_with_a_pause(device: Device) -> None:
+    device.limits = PipelineLimits(waiting_rows=20)
+    pipelines = await device.restart()
+    for t in range(20):
+        pipelines.offer("pump-1", rows(t, 1), lambda _: None)
+    with pytest.raises(TooMany) as caught:
+        await pipelines.submit(rows(20, 1))
+    assert 0 < caught.value.retry_after_s <= 30
+    await eventually(lambda: not pipelines.waiting_rows)
+    assert (await pipelines.submit(rows(21, 1))).accepted == 1
+
+
+async def test_streams_are_bounded(device: Device) -> None:
+    device.limits = PipelineLimits(streams=3)
+    pipelines = await device.restart()
+    for number in range(3):
+        await pipelines.submit(rows(0, 1, stream=f"pump-{number}"))
+    with pytest.raises(TooMany, match="3 streams"):
+        await pipelines.submit(rows(0, 1, stream="pump-x"))
+    assert (await pipelines.submit(rows(1, 1, stream="pump-0"))).accepted == 1
+
+
+async def test_many_new_streams_at_once_are_bounded_too(device: Device) -> None:
+    device.limits = PipelineLimits(streams=3)
+    pipelines = await device.restart()
+    results = await asyncio.gather(
+        *(pipelines.submit(rows(0, 1, stream=f"pump-{n}")) for n in range(10)),
+        return_exceptions=True,
+    )
+    assert sum(isinstance(result, Receipt) for result in results) == 3
+    assert sum(isinstance(result, TooMany) for result in results) == 7
+
+
+async def test_a_stream_that_no_pipeline_takes_is_refused(device: Device) -> None:
+    with pytest.raises(NotFound, match="pump-") as caught:
+        await device.pipelines.submit(rows(0, 1, stream="fan-1"))
+    assert caught.value.where == "fan-1"
+
+
+async def test_a_stream_that_cannot_be_a_topic_is_refused(device: Device) -> None:
+    with pytest.raises(BadReading):
+        await device.pipelines.submit(rows(0, 1, stream="pump-#"))
+
+
+async def test_a_model_that_is_missing_is_a_problem_until_it_is_there(device: Device) -> None:
+    device.models.errors["pump"] = EngineMissing("no onnxruntime", hint="pip install …")
+    pipelines = await device.restart()
+    assert isinstance(pipelines.problems["pumps"], EngineMissing)
+    with pytest.raises(EngineMissing):
+        await pipelines.submit(rows(0, 1))
+    device.models.errors.clear()
+    assert (await pipelines.submit(rows(0, 1))).accepted == 1
+    assert pipelines.problems == {}
+
+
+async def test_a_known_stream_survives_a_start_without_its_model(device: Device) -> None:
+    await learn(device.pipelines)
+    device.models.errors["pump"] = EngineMissing("no onnxruntime")
+    pipelines = await device.restart()
+    device.models.errors.clear()
+    receipt = await pipelines.submit(rows(LEARN_ROWS, 2))
+    assert receipt.windows == 2
+
+
+async def test_nothing_is_taken_after_close_and_what_waits_is_finished(device: Device) -> None:
+    told: list[Receipt | AgentError] = []
+    for t in range(50):
+        device.pipelines.offer("pump-1", rows(t, 1), told.append)
+    await device.pipelines.close()
+    await device.pipelines.close()
+    assert len(told) == 50
+    with pytest.raises(NotReady):
+        await device.pipelines.submit(rows(50, 1))
+
+
+async def test_single_readings_become_rows_and_are_kept_before_their_row(device: Device) -> None:
+    device.specs = (
+        PipelineSpec("pumps", "pump", ("pump-*",), align=AlignSettings(period_s=1.0, wait_s=1.0)),
+    )
+    pipelines = await device.restart()
+    await offered(pipelines, Single("a", 10.0, 1.0), Single("b", 10.5, 2.0))
+    pipelines = await device.restart()
+    await offered(pipelines, Single("a", 12.5, 3.0))
+    assert device.detectors[-1].pushed[0].time.tolist() == [10.0]
+    assert device.detectors[-1].pushed[0].values.tolist() == [[1.0, 2.0]]
+
+
+async def test_the_last_row_of_silent_sensors_is_closed(device: Device) -> None:
+    device.specs = (
+        PipelineSpec("pumps", "pump", ("pump-*",), align=AlignSettings(period_s=0.1, wait_s=0.1)),
+    )
+    pipelines = await device.restart()
+    await offered(pipelines, Single("a", 10.0, 1.0))
+    await eventually(lambda: bool(device.detectors[-1].pushed))
+    assert device.detectors[-1].pushed[0].values.tolist() == [[1.0]]
+
+
+async def test_refusals_are_counted_and_heard(device: Device) -> None:
+    subscription = device.events.subscribe()
+    device.pipelines.refused(BadReading("rubbish", where="flow"), "sensors/pump-1")
+    heard = (await anext(subscription)).event
+    assert (heard.type, heard.data["source"], heard.data["where"]) == (
+        "readings.refused",
+        "sensors/pump-1",
+        "flow",
+    )
+    assert device.count("readings_refused_total", "request.reading") == 1
+
+
+async def test_everything_is_counted(device: Device) -> None:
+    await device.pipelines.submit(rows(0, LEARN_ROWS + 3))
+    await device.pipelines.submit(rows(0, 2))
+    assert device.count("readings_total") == 30
+    assert device.count("rows_total") == 15
+    assert device.count("windows_total") == 3
+    assert device.count("rows_dropped_total", "not_later") == 2
+
+
+async def offered(pipelines: Pipelines, *singles: Single) -> None:
+    """Hand single readings in and wait for the commit."""
+    loop = asyncio.get_running_loop()
+    told: list[Awaitable[Receipt | AgentError]] = []
+    for single in singles:
+        future: asyncio.Future[Receipt | AgentError] = loop.create_future()
+        pipelines.offer("pump-1", single, future.set_result)
+        told.append(future)
+    assert all(isinstance(result, Receipt) for result in await asyncio.gather(*told))
+
+
+async def eventually(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not true():  # noqa: ASYNC110 (what is waited for tells nobody)
+            await asyncio.sleep(0.01)
