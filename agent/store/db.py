@@ -110,6 +110,8 @@ class Database:
 
     async def close(self) -> None:
         """Commit what waits and close the file. Idempotent."""
+        if self._closed:
+            return
         self._closed = True
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._reads, self._drop_reader)

@@ -114,8 +114,13 @@ def _check_outside(path: Path) -> None:
         raise _damaged("the file is empty but its log is not")
     if 0 < size < _SMALLEST:
         raise _damaged(f"the file was cut to {size} bytes")
-    if size and path.open("rb").read(len(_MAGIC)) != _MAGIC:
+    if size and _begin(path) != _MAGIC:
         raise _damaged("the file does not begin as a database does")
+
+
+def _begin(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(len(_MAGIC))
 
 
 def _check_inside(connection: sqlite3.Connection, path: Path) -> None:
