@@ -1,1 +1,85 @@
-"""`edge-agent demo`: the main job on one screen, with a real daemon and an embedded broker."""
+"""`edge-agent demo`: the main job on one screen, with a real daemon and an embedded broker.
+
+Owns a scratch device and everything around it: a development trust root, the cloud's side, the
+recording that is replayed and the view. Never a rule of the agent itself: whatever the demo shows,
+the daemon did, in a process of its own, reached only as its users reach it.
+"""
+
+import sys
+from pathlib import Path
+
+import click
+
+from agent.cli.options import json_option
+
+
+@click.command()
+@click.option(
+    "--recording",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Replay this CSV file  [default: a simulated pump]",
+)
+@click.option("--time-column", default="", help="The recording's time  [default: found by itself]")
+@click.option(
+    "--label-columns",
+    default="",
+    help="Columns, separated by commas, that say what is wrong; kept from the model  [default: found by their names]",
+)
+@click.option(
+    "--home",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Make the device here and keep it  [default: a scratch directory]",
+)
+@click.option(
+    "--broker",
+    metavar="mqtt://HOST[:PORT]",
+    help="Use this MQTT broker  [default: an embedded one]",
+)
+@click.option(
+    "--speed",
+    type=click.FloatRange(min=0.1),
+    help="Recording seconds in one second  [default: as fits a minute]",
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the simulated pump.")
+@click.option("--plain", is_flag=True, help="Lines instead of a screen, as when piped.")
+@click.option(
+    "--picture",
+    type=click.Path(path_type=Path, dir_okay=False),
+    hidden=True,
+    help="Save the most telling screen as SVG.",
+)
+@json_option
+def demo(
+    *,
+    recording: Path | None,
+    time_column: str,
+    label_columns: str,
+    home: Path | None,
+    broker: str | None,
+    speed: float | None,
+    seed: int,
+    plain: bool,
+    picture: Path | None,
+    as_json: bool,
+) -> int:
+    """See the main job in about a minute: sensors, a signed model, a warning, MQTT.
+
+    A device is made in a scratch directory, with a trust root of its own. It learns what is normal
+    for a pump, loses its broker, warns all the same, and ends with an account of every message.
+    """
+    from agent.cli.demo.run import Options, run
+
+    return run(
+        Options(
+            recording=recording,
+            time_column=time_column,
+            label_columns=tuple(name.strip() for name in label_columns.split(",") if name.strip()),
+            home=home,
+            broker=broker,
+            speed=speed,
+            seed=seed,
+            terminal=sys.stdout.isatty() and not plain and not as_json,
+            as_json=as_json,
+            picture=picture,
+        )
+    )

@@ -7,6 +7,7 @@ from itertools import groupby
 
 from rich.console import Group, RenderableType
 from rich.panel import Panel
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
@@ -21,41 +22,51 @@ WARNINGS_SHOWN = 4
 SENSORS_SHOWN = 5
 
 
-def draw(scene: Scene, width: int, height: int) -> RenderableType:
-    """The whole screen for a terminal of `width` by `height` characters."""
+def draw(scene: Scene, width: int, height: int, *, solid: bool = False) -> RenderableType:
+    """The whole screen for a terminal of `width` by `height` characters.
+
+    `solid` fills the chart with backgrounds instead of blocks: in a picture, glyphs leave gaps.
+    """
     rows = min(max(height - FIXED_ROWS, CHART_ROWS[0]), CHART_ROWS[1])
     return Group(
-        _header(scene),
-        _score(scene, max(width - 4, 40), rows),
+        _header(scene, 20 if width >= 100 else 10),
+        _score(scene, max(width - 4, 40), rows, solid=solid),
         _panels(scene, width),
         _warnings(scene),
         Text(f" {scene.narration}", style="italic", overflow="ellipsis", no_wrap=True),
     )
 
 
-def _header(scene: Scene) -> RenderableType:
-    done = round(scene.position * 20)
+def _header(scene: Scene, bar: int) -> RenderableType:
+    done = round(scene.position * bar)
     grid = Table.grid(expand=True)
-    grid.add_column()
-    grid.add_column(justify="right")
+    grid.add_column(no_wrap=True, overflow="ellipsis")
+    grid.add_column(justify="right", no_wrap=True)
     grid.add_row(
         Text.assemble(
-            (" edge-agent ", "bold reverse"), ("  watching ", DIM), (scene.stream, "bold")
+            (" edge-agent ", "bold reverse"), "  ", (scene.stream[:20], "bold"), *_model(scene)
         ),
         Text.assemble(
             ("━" * done, CALM),
-            ("━" * (20 - done), DIM),
+            ("━" * (bar - done), DIM),
             (f" {scene.position:4.0%}  {_clock(scene.elapsed_s)} ", DIM),
         ),
     )
     return grid
 
 
-def _score(scene: Scene, width: int, rows: int) -> RenderableType:
+def _model(scene: Scene) -> Iterable[tuple[str, str]]:
+    if scene.model:
+        yield "  watched by ", DIM
+        yield scene.model, ""
+        yield f", signed by {scene.signers[0][:8]}", DIM
+
+
+def _score(scene: Scene, width: int, rows: int, *, solid: bool) -> RenderableType:
     columns = width - AXIS
     scores = peaks(scene.points, columns)
     top = max([2.0, *(s for s in scores if not math.isnan(s))])
-    lines = [_chart_line(scores, row, rows, top) for row in reversed(range(rows))]
+    lines = [_chart_line(scores, row, rows, top, solid=solid) for row in reversed(range(rows))]
     lines += [_strip("labels", _labelled(scene, columns), "━", "magenta")]
     lines += [_strip("offline", _offline(scene, columns), "━", AWAY)]
     now = "" if math.isnan(scene.score) else f"{scene.score:.2f}"
@@ -63,7 +74,7 @@ def _score(scene: Scene, width: int, rows: int) -> RenderableType:
     return Panel(Group(*lines), title=title, title_align="left", border_style=DIM, padding=(0, 1))
 
 
-def _chart_line(scores: Sequence[float], row: int, rows: int, top: float) -> Text:
+def _chart_line(scores: Sequence[float], row: int, rows: int, top: float, *, solid: bool) -> Text:
     """One row of the chart, counted from the bottom; the threshold is a dotted line."""
     threshold_row = math.ceil(_height(1.0, top) * rows) - 1
     labels = {rows - 1: f"{top:.1f}", threshold_row: "warning", 0: "0"}
@@ -71,7 +82,11 @@ def _chart_line(scores: Sequence[float], row: int, rows: int, top: float) -> Tex
     empty = "┄" if row == threshold_row else " "
     cells = (_cell(score, _height(score, top) * rows - row, empty) for score in scores)
     for style, run in groupby(cells, key=lambda cell: cell[1]):
-        line.append("".join(character for character, _ in run), style)
+        text = "".join(character for character, _ in run)
+        if solid:
+            _append_solid(line, text, style)
+        else:
+            line.append(text, style)
     return line
 
 
@@ -81,6 +96,15 @@ def _cell(score: float, filled: float, empty: str) -> tuple[str, str]:
     if eighths <= 0:
         return empty, DIM
     return BLOCKS[min(eighths, 8)], HOT if score >= 1 else CALM
+
+
+def _append_solid(line: Text, text: str, style: str) -> None:
+    for full, run in groupby(text, key=lambda character: character == BLOCKS[8]):
+        characters = "".join(run)
+        line.append(
+            " " * len(characters) if full else characters,
+            Style.parse(style) + Style(bgcolor=Style.parse(style).color) if full else style,
+        )
 
 
 def _height(score: float, top: float) -> float:
@@ -115,19 +139,23 @@ def _panels(scene: Scene, width: int) -> RenderableType:
     grid = Table.grid(expand=True)
     for ratio in (5, 4, 4):
         grid.add_column(ratio=ratio)
-    grid.add_row(_sensors(scene, max(8, width * 5 // 13 - 34)), _device(scene), _cloud(scene))
+    grid.add_row(_sensors(scene, width * 5 // 13 - 4), _device(scene), _cloud(scene))
     return grid
 
 
 def _sensors(scene: Scene, width: int) -> Panel:
-    table = Table.grid(padding=(0, 1))
-    table.add_column(width=18, no_wrap=True, overflow="ellipsis")
-    table.add_column(width=width, no_wrap=True)
+    name_width = min(18, width - 12)
+    bar_width = width - name_width - 6  # a percentage and the gaps
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(width=name_width, no_wrap=True, overflow="ellipsis")
+    table.add_column(width=bar_width, no_wrap=True)
     table.add_column(justify="right")
     hot = scene.score >= 1
     for cause in scene.causes[:SENSORS_SHOWN]:
         style = HOT if hot and cause.share >= 0.2 else CALM
-        table.add_row(cause.sensor, Text(_bar(cause.share, width), style), f"{cause.share:4.0%}")
+        table.add_row(
+            cause.sensor, Text(_bar(cause.share, bar_width), style), f"{cause.share:4.0%}"
+        )
     if not scene.causes:
         table.add_row(Text("no window yet", DIM), "", "")
     return _panel("Which sensor", table)

@@ -1,0 +1,182 @@
+"""Puts a demo together, runs it, and takes it apart again however it ends."""
+
+import asyncio
+import contextlib
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from agent.cli.demo.cloud import Network, embedded_broker
+from agent.cli.demo.device import Daemon, Home, establish_trust, shipped_model
+from agent.cli.demo.recording import Recording, from_csv, simulated
+from agent.cli.demo.scenario import Demo, Pace, fitting_speed
+from agent.cli.demo.scene import Scene
+from agent.cli.demo.stage import Silence, Stage, stage
+from agent.cli.demo.summary import Summary, lines, summarize, to_dict
+from agent.cli.options import emit_json
+from agent.errors import BadRequest
+from agent.pipelines.tables import Choices
+from agent.sync.settings import BrokerAddress
+from tools.fleet.receiver import Receiver
+
+PLAY_S = 50.0  # a recording is played in about so long, seconds
+SUMMARIES = 120  # telemetry messages over a recording
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user asked for; see `edge-agent demo --help`."""
+
+    recording: Path | None = None
+    time_column: str = ""
+    label_columns: tuple[str, ...] = ()
+    home: Path | None = None
+    broker: str | None = None
+    speed: float | None = None
+    seed: int = 1
+    terminal: bool = False
+    as_json: bool = False
+    picture: Path | None = None
+
+
+def run(options: Options) -> int:
+    """Run the demo and print its summary; returns the exit status."""
+    recording = _recording(options)
+    with _home(options.home) as home:
+        summary = asyncio.run(_run(options, recording, home))
+        _print(summary, options)
+    return summary.exit_status
+
+
+def _recording(options: Options) -> Recording:
+    if options.recording is None:
+        return simulated(options.seed)
+    return from_csv(
+        options.recording, Choices(time=options.time_column, labels=options.label_columns)
+    )
+
+
+@contextlib.contextmanager
+def _home(path: Path | None) -> Iterator[Home]:
+    """The device's directory: the user's own, kept, or one that goes with the demo."""
+    if path is not None:
+        home = Home(path.absolute())
+        home.claim()
+        yield home
+        return
+    with tempfile.TemporaryDirectory(prefix="edge-agent-demo-") as scratch:
+        yield Home(Path(scratch))
+
+
+async def _run(options: Options, recording: Recording, home: Home) -> Summary:
+    rows = recording.rows
+    scene = Scene(rows.stream, rows=len(rows), spans=recording.spans)
+    scene.first, scene.last = float(rows.time[0]), float(rows.time[-1])
+    async with contextlib.AsyncExitStack() as stack:
+        shown = stack.enter_context(_stage(options))
+        broker = await stack.enter_async_context(_broker(options.broker))
+        network = Network(broker.host, broker.port)
+        await network.mend()
+        stack.push_async_callback(network.cut)
+        step = _Steps(scene, shown)
+        step("A device is made: a trust root of its own, a signed model, verified and installed.")
+        trusted = await asyncio.to_thread(establish_trust, home, shipped_model())
+        scene.model, scene.signers = trusted.model, trusted.signers
+        every_s = max(recording.duration_s / SUMMARIES, 1.0)
+        home.write_config(f"mqtt://127.0.0.1:{network.port}", rows.stream, every_s)
+        step("The cloud listens, and the daemon starts.")
+        receiver = Receiver(
+            f"mqtt://{broker}", f"{home.topics}/+/#", client_id=f"{home.device}-cloud"
+        )
+        await asyncio.to_thread(receiver.start)
+        stack.callback(receiver.close)
+        daemon = Daemon(home)
+        stack.push_async_callback(daemon.stop)
+        await daemon.start()
+        speed = options.speed or fitting_speed(recording.duration_s, PLAY_S)
+        demo = Demo(
+            recording, Pace(speed), home=home, daemon=daemon, network=network, receiver=receiver,
+            scene=scene, stage=shown,
+        )  # fmt: skip
+        stack.enter_context(_leaving_early(demo))
+        ledger = await demo.run()
+    home.write_config(options.broker or "mqtt://localhost:1883", rows.stream, 60.0)
+    return summarize(scene, ledger, interrupted=demo.stopping.is_set())
+
+
+class _Steps:
+    """Says what is being set up."""
+
+    def __init__(self, scene: Scene, shown: Stage) -> None:
+        self._scene = scene
+        self._shown = shown
+
+    def __call__(self, text: str) -> None:
+        self._scene.narration = text
+        self._shown.show(self._scene)
+
+
+def _stage(options: Options) -> contextlib.AbstractContextManager[Stage]:
+    if options.as_json and options.picture is None:
+        return contextlib.nullcontext(Silence())
+    return stage(terminal=options.terminal, write=click.echo, picture=options.picture)
+
+
+@contextlib.asynccontextmanager
+async def _broker(url: str | None) -> AsyncIterator[BrokerAddress]:
+    """The user's broker, or an embedded one for as long as the demo runs."""
+    if url is None:
+        async with embedded_broker() as (host, port):
+            yield BrokerAddress(host, port)
+        return
+    address = BrokerAddress.parse(url)
+    if address.tls or address.path:
+        raise BadRequest(
+            "the demo reaches a broker by plain MQTT only",
+            where=url,
+            hint="A daemon of your own takes mqtts:// and wss:// in its configuration.",
+        )
+    yield address
+
+
+@contextlib.contextmanager
+def _leaving_early(demo: Demo) -> Iterator[None]:
+    """The first Ctrl-C ends the demo in order, with its account; a second one at once."""
+    loop = asyncio.get_running_loop()
+
+    def leave() -> None:
+        demo.stopping.set()
+        loop.remove_signal_handler(signal.SIGINT)
+
+    loop.add_signal_handler(signal.SIGINT, leave)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+
+
+def _print(summary: Summary, options: Options) -> None:
+    if options.as_json:
+        emit_json(to_dict(summary))
+        return
+    click.echo()
+    for line in lines(summary):
+        click.echo(line)
+    click.echo()
+    for line in _next_steps(options):
+        click.echo(line)
+
+
+def _next_steps(options: Options) -> Iterator[str]:
+    """Where to go from here."""
+    if options.home is not None:
+        yield f"The device is kept: edge-agent run --config {options.home}/edge-agent.toml"
+    else:
+        yield "Keep the device next time:   edge-agent demo --home DIR"
+    if options.recording is None:
+        yield "Try a recording of your own: edge-agent demo --recording FILE.csv"
+    yield "Set up a device for good:    edge-agent init DIR"
