@@ -7,12 +7,13 @@ each class, because the counters change in the transaction that changes the rows
 import asyncio
 import json
 import math
+import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from agent.errors import BadConfig, TooLarge, TooMany
+from agent.errors import BadConfig, BadRequest, TooLarge, TooMany
 from agent.store.connection import touch
 from agent.store.db import Database
 from agent.types import Message, MessageClass
@@ -23,6 +24,7 @@ MAX_TOPIC = 1024  # bytes of UTF-8
 ROW_OVERHEAD = 150  # bytes that a row takes on the disk beside topic and payload
 TABLE = "outbox"  # the name that listeners of commits see
 
+_TOPIC = re.compile(r"[^+#\x00]+").fullmatch
 _NUMBERS = {kind: number for number, kind in enumerate(CLASSES)}
 _ESCALATION = _NUMBERS["escalation"]
 _INTO = "INSERT OR IGNORE INTO outbox (id, class, topic, payload, size, created, expires) VALUES "
@@ -130,6 +132,7 @@ def check(message: Message) -> None:
 
     Raises:
         TooLarge: the payload or the topic is over its bound.
+        BadRequest: the topic is empty or has characters that only filters may have.
     """
     if len(message.payload) > MAX_PAYLOAD:
         raise TooLarge(
@@ -140,6 +143,8 @@ def check(message: Message) -> None:
         raise TooLarge(
             f"the topic is over the bound of {MAX_TOPIC} bytes", where=message.topic[:80]
         )
+    if not _TOPIC(message.topic):
+        raise BadRequest("cannot be the topic of a message", where=repr(message.topic[:80]))
 
 
 def insert(connection: sqlite3.Connection, messages: Sequence[Message]) -> None:
