@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent.cli.demo.recording import from_csv
-from agent.errors import BadRecording
+from agent.errors import BadRecording, NotFound
 from agent.pipelines.tables import Choices
 
 LABELLED = """\
@@ -33,7 +33,7 @@ def test_labels_become_stretches_and_never_sensors(labelled: Path) -> None:
 
 
 def test_the_stream_is_named_after_the_file(labelled: Path) -> None:
-    assert from_csv(labelled, Choices()).rows.stream == "valve-1"
+    assert from_csv(labelled, Choices()).rows.stream == "valve 1"
 
 
 def test_a_label_column_can_be_named(tmp_path: Path) -> None:
@@ -71,5 +71,5 @@ def test_a_file_that_is_no_recording_is_refused_by_name(
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadRecording, match="No such file"):
+    with pytest.raises(NotFound, match="no such file"):
         from_csv(tmp_path / "none.csv", Choices())

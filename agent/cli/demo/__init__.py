@@ -19,11 +19,11 @@ from agent.cli.options import json_option
     type=click.Path(path_type=Path, dir_okay=False),
     help="Replay this CSV file  [default: a simulated pump]",
 )
-@click.option("--time-column", default="", help="The recording's time  [default: found by itself]")
+@click.option("--time-column", default="", help="The recording's time  [default: guessed]")
 @click.option(
-    "--label-columns",
-    default="",
-    help="Columns, separated by commas, that say what is wrong; kept from the model  [default: found by their names]",
+    "--label-column",
+    multiple=True,
+    help="Column that says what is wrong; kept from the model; may be repeated  [default: guessed]",
 )
 @click.option(
     "--home",
@@ -53,7 +53,7 @@ def demo(
     *,
     recording: Path | None,
     time_column: str,
-    label_columns: str,
+    label_column: tuple[str, ...],
     home: Path | None,
     broker: str | None,
     speed: float | None,
@@ -73,7 +73,7 @@ def demo(
         Options(
             recording=recording,
             time_column=time_column,
-            label_columns=tuple(name.strip() for name in label_columns.split(",") if name.strip()),
+            label_columns=label_column,
             home=home,
             broker=broker,
             speed=speed,

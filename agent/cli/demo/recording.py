@@ -1,5 +1,6 @@
 """What the demo replays: a user's own CSV file, or a simulated pump."""
 
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,8 @@ import numpy as np
 
 from agent.cli.demo.scene import Span
 from agent.errors import BadRecording
-from agent.pipelines.tables import Choices, Slice, TableReader
+from agent.pipelines.sources.replay import Part, open_recording
+from agent.pipelines.tables import Choices
 from agent.types import Rows
 
 if TYPE_CHECKING:
@@ -43,40 +45,23 @@ def from_csv(path: Path, choices: Choices) -> Recording:
     """Read a recording from delimited text.
 
     Raises:
-        BadRecording: the file cannot be read as a table of readings, or holds too many rows.
+        NotFound: there is no such file.
+        BadRecording: it cannot be read as a table of readings, or holds too many rows.
     """
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            table = _whole(TableReader(file, choices))
-    except OSError as error:
-        raise BadRecording(f"cannot be read: {error.strerror}", where=str(path)) from error
-    except UnicodeDecodeError as error:
-        raise BadRecording("the file is not text in UTF-8", where=str(path)) from error
-    except BadRecording as error:
-        where = f"{path}, {error.where}" if error.where else str(path)
-        raise BadRecording(error.message, where=where, hint=error.hint) from error
-    rows = Rows(_stream_name(path), table.sensors, table.time, table.values)
-    return Recording(rows, tuple(_labelled(table)), str(path))
+    with open_recording(path, choices=choices, start=time.time()) as opened:
+        part = next(opened.parts(MAX_ROWS + 1), None)
+        if part is None or len(part.rows) < 2:
+            raise BadRecording("there are not enough rows under the header")
+        if len(part.rows) > MAX_ROWS:
+            raise BadRecording(f"more than {MAX_ROWS:,} rows", hint="Replay a part of it")
+        return Recording(part.rows, tuple(_labelled(part)), str(path))
 
 
-def _whole(reader: TableReader) -> Slice:
-    table = next(reader.slices(MAX_ROWS + 1), None)
-    if table is None or len(table.time) < 2:
-        raise BadRecording("there are not enough rows under the header")
-    if len(table.time) > MAX_ROWS:
-        raise BadRecording(f"more than {MAX_ROWS:,} rows", hint="Replay a part of it.")
-    return table
-
-
-def _stream_name(path: Path) -> str:
-    kept = "".join(c if c.isalnum() or c in "-_" else "-" for c in path.stem)
-    return kept.strip("-_")[:64] or "recording"
-
-
-def _labelled(table: Slice) -> Iterable[Span]:
-    columns = {n: v for n, v in table.labels.items() if CHANGE_POINTS not in n.lower()}
+def _labelled(part: Part) -> Iterable[Span]:
+    columns = {n: v for n, v in part.labels.items() if CHANGE_POINTS not in n.lower()}
+    instants = part.rows.time
     spans = [
-        Span(name if len(columns) > 1 else "", float(table.time[a]), float(table.time[b - 1]))
+        Span(name if len(columns) > 1 else "", float(instants[a]), float(instants[b - 1]))
         for name, values in columns.items()
         for a, b in _runs(np.nan_to_num(values) != 0)
     ]

@@ -19,8 +19,8 @@ from agent.cli.demo.recording import Recording
 from agent.cli.demo.scene import Cause, Outbox, Point, Received, Scene, Warned
 from agent.cli.demo.stage import Stage
 from agent.cli.demo.summary import Ledger
-from agent.errors import AgentError, NotReachable, TooMany
-from agent.pipelines.encode import encode_columns
+from agent.cli.replay import Sender
+from agent.errors import AgentError, NotReachable
 from agent.pipelines.instants import from_text
 from agent.types import Rows
 from tools.fleet.receiver import Receiver
@@ -65,6 +65,7 @@ class Demo:
         self._pace = pace
         self._home = home
         self._daemon = daemon
+        self._sender = Sender(daemon.client)
         self._network = network
         self._receiver = receiver
         self._scene = scene
@@ -108,16 +109,8 @@ class Demo:
             await asyncio.sleep(TICK_S)
 
     async def _send(self, rows: Rows) -> None:
-        """Hand rows in; when the device says "later", do as it says."""
-        body = encode_columns(rows)
-        while True:
-            try:
-                await asyncio.to_thread(
-                    self._daemon.client.post, "/api/readings", body, "application/json"
-                )
-                break
-            except TooMany as busy:
-                await asyncio.sleep(busy.retry_after_s)
+        """Hand rows in as `edge-agent replay` does."""
+        await asyncio.to_thread(self._sender.send, rows)
         self._scene.rows_sent += len(rows)
         self._count(rows.readings)
 

@@ -29,7 +29,7 @@ def draw(scene: Scene, width: int, height: int, *, solid: bool = False) -> Rende
     """
     rows = min(max(height - FIXED_ROWS, CHART_ROWS[0]), CHART_ROWS[1])
     return Group(
-        _header(scene, 20 if width >= 100 else 10),
+        _header(scene, 20 if width >= 110 else 10),
         _score(scene, max(width - 4, 40), rows, solid=solid),
         _panels(scene, width),
         _warnings(scene),
@@ -40,8 +40,8 @@ def draw(scene: Scene, width: int, height: int, *, solid: bool = False) -> Rende
 def _header(scene: Scene, bar: int) -> RenderableType:
     done = round(scene.position * bar)
     grid = Table.grid(expand=True)
-    grid.add_column(no_wrap=True, overflow="ellipsis")
-    grid.add_column(justify="right", no_wrap=True)
+    grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    grid.add_column(justify="right", no_wrap=True, width=bar + 14)
     grid.add_row(
         Text.assemble(
             (" edge-agent ", "bold reverse"), "  ", (scene.stream[:20], "bold"), *_model(scene)
@@ -57,7 +57,7 @@ def _header(scene: Scene, bar: int) -> RenderableType:
 
 def _model(scene: Scene) -> Iterable[tuple[str, str]]:
     if scene.model:
-        yield "  watched by ", DIM
+        yield " · ", DIM
         yield scene.model, ""
         yield f", signed by {scene.signers[0][:8]}", DIM
 
