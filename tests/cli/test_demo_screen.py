@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.cells import cell_len
 from rich.console import Console
 
 from agent.cli.demo.painter import Painter, svg
@@ -48,7 +49,7 @@ def test_the_view_fits_the_terminal(
     made = scene(points=points, causes=causes, warnings=warnings, narration="x" * 300)
     lines = drawn(made, width, height)
     assert len(lines) <= height
-    assert max(len(line) for line in lines) <= width
+    assert max(cell_len(line) for line in lines) <= width
 
 
 def test_a_score_over_the_threshold_stands_over_the_warning_line() -> None:
