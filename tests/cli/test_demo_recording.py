@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.cli.demo.recording import from_csv
+from agent.cli.demo.recording import from_csv, simulated
 from agent.errors import BadRecording, NotFound
 from agent.pipelines.tables import Choices
 
@@ -73,3 +73,11 @@ def test_a_file_that_is_no_recording_is_refused_by_name(
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="no such file"):
         from_csv(tmp_path / "none.csv", Choices())
+
+
+def test_the_simulated_pump_fails_three_times_and_always_alike() -> None:
+    first, again = simulated(seed=1), simulated(seed=1)
+    assert [span.name for span in first.spans] == ["cavitation", "closing valve", "bearing wear"]
+    assert (first.rows.values == again.rows.values).all()
+    assert first.rows.time[0] < first.spans[0].start
+    assert first.spans[-1].end < first.rows.time[-1]

@@ -11,6 +11,7 @@ import numpy as np
 from agent.cli.demo.scene import Span
 from agent.errors import BadRecording
 from agent.pipelines.sources.replay import Part, open_recording
+from agent.pipelines.sources.simulator import showcase
 from agent.pipelines.tables import Choices
 from agent.types import Rows
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_ROWS = 1_000_000  # a recording is held in memory
+SIMULATION_START = 1767600000.0  # 2026-01-05 08:00 UTC: any moment would do, if always the same
 CHANGE_POINTS = "change"  # a column with this in its name marks moments, not stretches
 
 
@@ -55,6 +57,16 @@ def from_csv(path: Path, choices: Choices) -> Recording:
         if len(part.rows) > MAX_ROWS:
             raise BadRecording(f"more than {MAX_ROWS:,} rows", hint="Replay a part of it")
         return Recording(part.rows, tuple(_labelled(part)), str(path))
+
+
+def simulated(seed: int) -> Recording:
+    """An hour of the project's own pump, which fails three times."""
+    made = showcase(seed, start=SIMULATION_START)
+    spans = (
+        Span(e.fault, float(made.rows.time[e.start]), float(made.rows.time[e.end - 1]))
+        for e in made.episodes
+    )
+    return Recording(made.rows, tuple(spans), "the simulated pump")
 
 
 def _labelled(part: Part) -> Iterable[Span]:
