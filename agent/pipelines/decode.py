@@ -18,9 +18,11 @@ it does not take goes to a slower reader that either understands it or says whic
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 import numpy as np
@@ -30,6 +32,9 @@ from agent.pipelines.instants import TIME_NAMES, as_float, from_any, from_number
 from agent.pipelines.names import check_rows, check_sensors, check_size, check_stream
 from agent.pipelines.tables import read_table
 from agent.types import Rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _Row = dict[str, float | None]
 
@@ -159,8 +164,7 @@ def _one_row(payload: bytes, stream: str | None, now: float) -> Rows | None:
     except msgspec.ValidationError:
         pass
     try:
-        columns = _COLUMNS.decode(payload)
-        return _columns(columns, stream) if _regular(tuple(columns)) else None
+        return _columns(_COLUMNS.decode(payload), stream)
     except msgspec.ValidationError:
         table = _TABLE.decode(payload)
         return _columns({**table.values, "time": table.time}, table.stream or stream)
@@ -170,36 +174,62 @@ def _uniform(rows: Sequence[_Row], stream: str | None, now: float) -> Rows | Non
     """The table of rows that all have the first row's keys; None when they are not so regular."""
     check_rows(len(rows))
     keys = tuple(rows[0]) if rows else ()
-    if not keys or not _regular(keys) or not all(map(keys.__eq__, map(tuple, rows))):
+    if not keys or not all(map(keys.__eq__, map(tuple, rows))):
         return None
-    at = _time_index(keys)
-    if at is None and len(rows) > 1:
+    plan = _plan(keys)
+    if plan is None:
+        return None
+    if plan.time is None and len(rows) > 1:
         _refuse_untimed()
-    sensors = check_sensors([key for i, key in enumerate(keys) if i != at])
-    table = _matrix(rows, len(keys))
-    if at is None:
-        return Rows(_stream(stream), sensors, np.array([now]), table)
-    time = table[:, at]
-    if np.isnan(time).any():
-        return None
-    return Rows(
-        _stream(stream), sensors, from_numbers(time, where=keys[at]), np.delete(table, at, 1)
-    )
+    return _planned(plan, _matrix(rows, len(keys)), stream, now)
 
 
 def _columns(columns: Mapping[str, list[float | None]], stream: str | None) -> Rows | None:
-    keys = tuple(columns)
-    at = _time_index(keys)  # "time" before all other names
     lengths = {len(column) for column in columns.values()}
-    if at is None or len(lengths) != 1 or lengths == {0}:
+    plan = _plan(tuple(columns))
+    if plan is None or plan.time is None or len(lengths) != 1 or lengths == {0}:
         return None
     check_rows(lengths.pop())
-    table = np.array(list(columns.values()), dtype=np.float64)
-    if np.isnan(table[at]).any():
+    table = np.array(list(columns.values()), dtype=np.float64).T
+    return _planned(plan, table, stream, math.nan)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What the keys of a row mean.
+
+    Attributes:
+        time: position of the row's time; None when it has none.
+        sensors: names of the others.
+        columns: positions of the others.
+    """
+
+    time: int | None
+    sensors: tuple[str, ...]
+    columns: "NDArray[np.intp]"
+
+
+@lru_cache(maxsize=64)
+def _plan(keys: tuple[str, ...]) -> _Plan | None:
+    """A source sends the same keys again and again; None when they are not plainly sensors."""
+    if not _regular(keys):
         return None
-    sensors = check_sensors([key for i, key in enumerate(keys) if i != at])
-    time = from_numbers(table[at].copy(), where=keys[at])
-    return Rows(_stream(stream), sensors, time, np.ascontiguousarray(np.delete(table, at, 0).T))
+    time = next((i for i, key in enumerate(keys) if key in TIME_NAMES), None)
+    columns = [i for i in range(len(keys)) if i != time]
+    return _Plan(time, check_sensors([keys[i] for i in columns]), np.array(columns))
+
+
+def _planned(
+    plan: _Plan, table: "NDArray[np.float64]", stream: str | None, now: float
+) -> Rows | None:
+    """The table of all keys, split into times and readings; None when a time is missing."""
+    values = table[:, plan.columns]
+    if plan.time is None:
+        return Rows(_stream(stream), plan.sensors, np.array([now]), values)
+    time = table[:, plan.time].copy()
+    if math.isnan(time.sum()):
+        return None
+    return Rows(_stream(stream), plan.sensors, from_numbers(time), values)
 
 
 def _regular(keys: Sequence[str]) -> bool:
@@ -207,7 +237,7 @@ def _regular(keys: Sequence[str]) -> bool:
     return _RESERVED.isdisjoint(keys) and sum(name in keys for name in TIME_NAMES) <= 1
 
 
-def _matrix(rows: Sequence[_Row], width: int) -> "np.ndarray[Any, np.dtype[np.float64]]":
+def _matrix(rows: Sequence[_Row], width: int) -> "NDArray[np.float64]":
     values = chain.from_iterable(map(dict.values, rows))
     try:
         return np.fromiter(values, np.float64, len(rows) * width).reshape(-1, width)
@@ -346,11 +376,6 @@ def _stream(name: str | None) -> str:
     if name is None:
         raise BadReading("the readings name no stream", hint='Add "stream" to the row or the call')
     return check_stream(name)
-
-
-def _time_index(keys: Iterable[str]) -> int | None:
-    found = {key: i for i, key in enumerate(keys) if key in TIME_NAMES}
-    return next((found[name] for name in TIME_NAMES if name in found), None)
 
 
 def _refuse_untimed(where: str = "") -> NoReturn:
