@@ -29,6 +29,10 @@ def text_of(path: Path) -> str:
     return path.read_text(errors="ignore")
 
 
+def docstring_of(path: Path) -> str:
+    return ast.get_docstring(ast.parse(path.read_text())) or ""
+
+
 def test_no_file_names_a_registry_or_a_machine() -> None:
     """Registry addresses and home directories belong to a machine, not to the project."""
     forbidden = re.compile(
@@ -62,8 +66,7 @@ def test_version_is_the_changelogs() -> None:
 @pytest.mark.parametrize("room", sorted(p.parent.name for p in ROOT.glob("agent/*/__init__.py")))
 def test_every_room_says_what_it_owns(room: str) -> None:
     """A room's `__init__.py` opens with a paragraph on what it owns and what it never does."""
-    source = (ROOT / "agent" / room / "__init__.py").read_text()
-    docstring = ast.get_docstring(ast.parse(source)) or ""
+    docstring = docstring_of(ROOT / "agent" / room / "__init__.py")
     assert len(docstring.split()) >= 15
     assert "never" in docstring.lower()
 
@@ -87,3 +90,17 @@ def test_nothing_is_left_for_later() -> None:
         if path != Path(__file__) and (match := debt.search(text_of(path)))
     ]
     assert found == []
+
+
+def test_every_file_that_calls_itself_pure_is_held_to_it() -> None:
+    """Import rules for files without I/O name exactly those whose docstring says "Pure"."""
+    rules = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"][
+        "contracts"
+    ]
+    listed = next(rule["source_modules"] for rule in rules if rule["name"] == "Deciders do no I/O")
+    pure = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in ROOT.glob("agent/**/*.py")
+        if re.search(r"\bPure\b|\bpure functions\b", docstring_of(path))
+    }
+    assert pure | {"agent.errors", "agent.types"} == set(listed)
