@@ -7,7 +7,7 @@ leaves either the damaged file, to be salvaged again, or the rebuilt one.
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,13 +15,23 @@ from pathlib import Path
 
 from agent.clock import Clock
 from agent.store.connection import Connection, connect, is_corrupt
-from agent.store.migrate import migrate
+from agent.store.migrate import migrate, user_version
 
 CHECKED_BYTES = 32 << 20  # larger files are not read whole at start; damage is met when it is read
+CLASSES = (0, 1, 2)  # escalation, report, telemetry, as the tables number them
 KEPT_ASIDE = 2  # damaged files kept for a person to look at
 
 _MAGIC = b"SQLite format 3\x00"
+_HEADER = 100  # bytes
 _SMALLEST = 512  # bytes; no SQLite file is smaller
+_MOST = 1 << 48  # more rows or bytes than any device ever sees
+_MOST_VERSIONS = 9999  # of the schema; the files' names have four digits
+_NEEDED = (
+    "SELECT count(*) FROM outbox_counts",
+    "SELECT count(*) FROM outbox_limits",
+    "SELECT count(*) FROM (SELECT max(seq), min(seq) FROM outbox)",
+    "SELECT count(*) FROM (SELECT 1 FROM stream_states LIMIT 1)",
+)
 _STRIDE_LIMIT = 1 << 20  # rows skipped at once while looking for the far side of the damage
 _MAX_GAPS = 64  # damaged places worth going round
 
@@ -69,8 +79,8 @@ def open_sound(path: Path, clock: Clock) -> tuple[Connection, Salvage | None]:
     try:
         _check_outside(path)
         return _open(path), None
-    except sqlite3.Error as error:
-        if not is_corrupt(error):
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter from a damaged schema
+        if isinstance(error, sqlite3.Error) and not is_corrupt(error):
             raise
         salvage = rebuild(path, clock, str(error))
     return _open(path), salvage
@@ -98,6 +108,7 @@ def rebuild(path: Path, clock: Clock, reason: str) -> Salvage:
 def _open(path: Path) -> Connection:
     connection = connect(path)
     try:
+        _check_version(connection)
         migrate(connection)
         _check_inside(connection, path)
     except BaseException:
@@ -114,21 +125,48 @@ def _check_outside(path: Path) -> None:
         raise _damaged("the file is empty but its log is not")
     if 0 < size < _SMALLEST:
         raise _damaged(f"the file was cut to {size} bytes")
-    if size and _begin(path) != _MAGIC:
+    if size and not _is_header(_begin(path)):
         raise _damaged("the file does not begin as a database does")
 
 
 def _begin(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(len(_MAGIC))
+        return file.read(_HEADER)
+
+
+def _is_header(header: bytes) -> bool:
+    """Whether the fields that never change are as SQLite writes them (file format, section 1.3).
+
+    SQLite takes other values for a newer format: read-only, or an error that is none of damage.
+    """
+    return (
+        header.startswith(_MAGIC)
+        and header[18] in {1, 2}  # legacy or log, to write
+        and header[19] in {1, 2}  # and to read
+        and header[20:24] == b"\x00\x40\x20\x20"  # nothing reserved, payload fractions
+        and int.from_bytes(header[44:48], "big") <= 4  # schema format
+        and int.from_bytes(header[56:60], "big") <= 1  # UTF-8, or no table yet
+        and not any(header[72:92])
+    )
+
+
+def _check_version(connection: sqlite3.Connection) -> None:
+    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    version = user_version(connection)
+    if (tables > 0) != (version > 0) or version > _MOST_VERSIONS:
+        raise _damaged(f"the file has {tables} tables but says that its schema is {version}")
 
 
 def _check_inside(connection: sqlite3.Connection, path: Path) -> None:
-    if path.stat().st_size > CHECKED_BYTES:
-        connection.execute("SELECT * FROM outbox_counts").fetchall()
-        connection.execute("SELECT max(seq), min(seq) FROM outbox").fetchall()
-        return
-    verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    """Read what every start needs, and small files whole."""
+    try:
+        rows = [connection.execute(query).fetchone()[0] for query in _NEEDED]
+        whole = path.stat().st_size <= CHECKED_BYTES
+        verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0] if whole else "ok"
+    except sqlite3.Error as error:
+        raise _damaged(str(error)) from error
+    if rows[0] != len(CLASSES) or rows[1] != 1:
+        raise _damaged("the account is incomplete")
     if verdict != "ok":
         raise _damaged(str(verdict))
 
@@ -143,6 +181,8 @@ def _copy(path: Path, target: sqlite3.Connection) -> tuple[int, int | None, int]
     """Copy all that can be read; returns messages saved, messages lost, stream states saved."""
     target.execute("BEGIN")
     with closing(sqlite3.connect(path, isolation_level=None)) as source:
+        # With it SQLite reads what a file has, even when the header promises more.
+        source.execute("PRAGMA writable_schema = ON")
         messages = _copy_messages(source, target)
         lost = _copy_counts(source, target)
         streams = _copy_streams(source, target)
@@ -163,10 +203,26 @@ def _readable(source: sqlite3.Connection) -> Iterator[tuple[object, ...]]:
             for seq, *row in source.execute(_READ_FROM, (last,)):
                 gaps += stride > 1
                 last, stride = seq, 1
-                yield tuple(row)
+                if _plausible(row):
+                    yield tuple(row)
             return
         except sqlite3.Error:
             last, stride = last + stride, stride * 2
+
+
+def _plausible(row: Sequence[object]) -> bool:
+    """Whether the values are of the kinds that the table holds; damage makes others of them."""
+    id_, kind, topic, payload, size, created, expires = row
+    return (
+        isinstance(id_, str)
+        and kind in CLASSES
+        and isinstance(topic, str)
+        and isinstance(payload, bytes)
+        and isinstance(size, int)
+        and 0 < size < _MOST
+        and isinstance(created, float)
+        and (expires is None or isinstance(expires, float))
+    )
 
 
 def _copy_counts(source: sqlite3.Connection, target: sqlite3.Connection) -> int | None:
@@ -182,7 +238,8 @@ def _copy_counts(source: sqlite3.Connection, target: sqlite3.Connection) -> int 
         ).fetchall()
     except sqlite3.Error:
         rows = []
-    if len(rows) != 3:  # as many as there are classes
+    sane = all(isinstance(n, int) and 0 <= n < _MOST for row in rows for n in row)
+    if len(rows) != len(CLASSES) or not sane:
         target.executemany(
             "UPDATE outbox_counts SET enqueued = ? WHERE class = ?",
             [(count, kind) for kind, count in saved.items()],
@@ -206,8 +263,11 @@ def _carry(target: sqlite3.Connection, row: tuple[int, ...], saved: int) -> int:
 def _copy_streams(source: sqlite3.Connection, target: sqlite3.Connection) -> int:
     for query in _STREAMS:
         try:
-            for row in source.execute(query):
-                target.execute("INSERT OR IGNORE INTO stream_states VALUES (?, ?)", row)
+            for stream, state in source.execute(query):
+                if isinstance(stream, str) and isinstance(state, bytes):
+                    target.execute(
+                        "INSERT OR IGNORE INTO stream_states VALUES (?, ?)", (stream, state)
+                    )
         except sqlite3.Error:
             continue
         break

@@ -271,16 +271,21 @@ async def test_listeners_hear_of_rows_that_others_wrote(database, outbox):
     assert heard == [1]
 
 
+async def _outcome(work):
+    try:
+        return await work
+    except StorageFailed as error:
+        return error
+
+
 async def test_a_full_disk_refuses_the_message_and_keeps_the_account(database, outbox):
     await database.write(lambda c: c.execute("PRAGMA max_page_count = 30").fetchone())
-    put = 0
-    with pytest.raises(StorageFailed):
-        for number in range(100):
-            await outbox.put([message(number, size=1000)])
-            put += 1
+    puts = [outbox.put([message(number, size=1000)]) for number in range(100)]
+    put = sum([not isinstance(await _outcome(one), StorageFailed) for one in puts])
+    assert 0 < put < 100
     counts = (await outbox.counts()).total
     assert (counts.enqueued, counts.queued) == (put, put)
-    assert await outbox.delivered([f"id-{n:06}" for n in range(put)]) == put
+    assert await outbox.delivered([f"id-{n:06}" for n in range(100)]) == put
 
 
 def test_a_producer_that_fails_after_the_insert_takes_its_rows_back(tmp_path):
