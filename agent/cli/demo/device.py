@@ -135,6 +135,13 @@ class Trusted:
     signers: tuple[str, ...]
 
 
+def shipped_model() -> Path:
+    """The package of the anomaly model that comes with the agent."""
+    import models
+
+    return Path(models.__file__).parent / MODEL
+
+
 def establish_trust(home: Home, package: Path) -> Trusted:
     """Make a development trust root, sign and publish the package, and install it on the device.
 
