@@ -1,0 +1,167 @@
+"""Requests, responses and how a response's head is written. Pure."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import msgspec
+
+from agent.api.callers import Caller, Role
+from agent.errors import BadPayload
+
+JSON = b"application/json"
+
+REASONS: Mapping[int, bytes] = {
+    200: b"OK",
+    400: b"Bad Request",
+    401: b"Unauthorized",
+    403: b"Forbidden",
+    404: b"Not Found",
+    405: b"Method Not Allowed",
+    408: b"Request Timeout",
+    413: b"Content Too Large",
+    414: b"URI Too Long",
+    417: b"Expectation Failed",
+    429: b"Too Many Requests",
+    431: b"Request Header Fields Too Large",
+    500: b"Internal Server Error",
+    501: b"Not Implemented",
+    503: b"Service Unavailable",
+    504: b"Gateway Timeout",
+}
+
+encode_json = msgspec.json.Encoder(enc_hook=str).encode
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """A whole request.
+
+    Attributes:
+        route: what answers it.
+        method: for example ``POST``; a HEAD arrives as GET, and its body is never sent.
+        arguments: parts of the path that the route's pattern names, decoded.
+        query: decoded; of a key given twice the last counts.
+        headers: lower-case names; of a header given twice the values are joined by a comma.
+        body: all of it.
+        caller: whom the kernel says it comes from.
+        keep_alive: the client may send another one after it.
+        held: bytes taken of the room for bodies, given back when the request is done.
+    """
+
+    route: "Route"
+    method: str
+    arguments: Mapping[str, str]
+    query: Mapping[str, str]
+    headers: dict[bytes, bytes]
+    body: bytes
+    caller: Caller
+    keep_alive: bool = True
+    held: int = 0
+
+    def json(self) -> Any:
+        """The body as JSON; an empty one is an empty object.
+
+        Raises:
+            BadPayload: it is not JSON.
+        """
+        try:
+            return msgspec.json.decode(self.body) if self.body else {}
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise BadPayload(f"the body is not JSON: {error}", where="body") from None
+
+
+class Response:
+    """A whole response.
+
+    Attributes:
+        status: HTTP status.
+        parts: the body in pieces, which are sent one after the other.
+        content_type: of the body.
+        headers: further header lines, each ending in CRLF.
+    """
+
+    __slots__ = ("content_type", "headers", "parts", "status")
+
+    def __init__(
+        self,
+        parts: Sequence[bytes | memoryview],
+        content_type: bytes = JSON,
+        status: int = 200,
+        headers: bytes = b"",
+    ) -> None:
+        self.parts = parts
+        self.content_type = content_type
+        self.status = status
+        self.headers = headers
+
+
+@dataclass(slots=True)
+class Stream:
+    """A response whose body comes over time and ends when the client or the daemon goes.
+
+    Attributes:
+        chunks: pieces of the body; closed when the client is gone.
+        content_type: of the body.
+    """
+
+    chunks: AsyncGenerator[bytes, None]
+    content_type: bytes = b"text/event-stream"
+
+
+Answer: TypeAlias = "Response | Stream"
+Handler: TypeAlias = "Callable[[Request], Answer | Awaitable[Answer]]"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Route:
+    """What answers a method and a path.
+
+    Attributes:
+        method: GET or POST.
+        pattern: path; a part in braces stands for any one part, for example ``/v2/models/{model}``.
+        handler: returns the answer, or an awaitable of it. Raises AgentError.
+        role: the least role that may call it.
+        max_body: bytes; None for the server's own bound.
+    """
+
+    method: str
+    pattern: str
+    handler: Handler
+    role: Role = Role.VIEWER
+    max_body: int | None = None
+    parts: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parts", tuple(self.pattern.strip("/").split("/")))
+
+
+def json_response(value: Any, status: int = 200, headers: bytes = b"") -> Response:
+    """A response of plain values; what JSON does not know is sent as text, NaN as null."""
+    return Response([encode_json(value)], JSON, status, headers)
+
+
+def text_response(text: bytes, content_type: bytes, headers: bytes = b"") -> Response:
+    """A response of text that is already encoded."""
+    return Response([text], content_type, 200, headers)
+
+
+def head(response: Response, length: int, *, close: bool) -> bytes:
+    """Status line and headers."""
+    return b"HTTP/1.1 %d %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n%b%b\r\n" % (
+        response.status,
+        REASONS[response.status],
+        response.content_type,
+        length,
+        response.headers,
+        b"Connection: close\r\n" if close else b"",
+    )
+
+
+def stream_head(stream: Stream, *, chunked: bool) -> bytes:
+    """Status line and headers of a streamed response."""
+    framing = b"Transfer-Encoding: chunked\r\n" if chunked else b"Connection: close\r\n"
+    return b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nCache-Control: no-store\r\n%b\r\n" % (
+        stream.content_type,
+        framing,
+    )

@@ -1,0 +1,171 @@
+"""The server: accepts, bounds and counts connections, sweeps out the slow, and drains at the end."""
+
+import asyncio
+import logging
+import socket
+import struct
+from typing import cast
+
+from agent.api.callers import Caller, Role, Roles
+from agent.api.http.connection import LINGER_S, Connection
+from agent.api.http.limits import Limits
+from agent.api.http.messages import Request
+from agent.api.http.router import Router
+from agent.api.http.socketfile import open_listener, remove
+from agent.api.settings import ApiSettings
+from agent.errors import AgentError, Forbidden, TooMany
+from agent.telemetry.metrics import Metrics
+
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
+
+_log = logging.getLogger(__name__)
+
+
+class HttpServer:
+    """Serves a table of routes on a Unix socket.
+
+    Attributes:
+        limits: bounds of each connection.
+        router: the routes.
+        loop: the event loop that everything here runs on.
+        stopping: no further request is taken.
+    """
+
+    def __init__(self, settings: ApiSettings, router: Router, metrics: Metrics) -> None:
+        self.limits = Limits.of(settings)
+        self.router = router
+        self.stopping = False
+        self._settings = settings
+        self._roles = Roles(settings)
+        self._connections: set[Connection] = set()
+        self._by_uid: dict[int, int] = {}
+        self._empty = asyncio.Event()
+        self._sweep: asyncio.TimerHandle | None = None
+        self._server: asyncio.Server | None = None
+        self._requests = metrics.counter(
+            "edge_agent_api_requests_total", "Requests by route and status", ("route", "status")
+        )
+        self._refusals = metrics.counter(
+            "edge_agent_api_refusals_total", "Connections ended for what was sent", ("status",)
+        )
+        metrics.gauge_callback(
+            "edge_agent_api_connections", "Open connections", lambda: len(self._connections)
+        )
+        metrics.gauge_callback(
+            "edge_agent_api_bodies_bytes", "Held by large bodies", lambda: self.limits.bodies.held
+        )
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._connections)
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            NotReachable: somebody else listens there, or the place cannot be written.
+            BadConfig: the configured owner or group does not exist.
+        """
+        self.loop = asyncio.get_running_loop()
+        listener = open_listener(self._settings)
+        self._inode = self._settings.socket.lstat().st_ino
+        self._server = await self.loop.create_unix_server(lambda: Connection(self), sock=listener)
+        _log.info("listening on %s", self._settings.socket)
+
+    async def close(self, deadline_s: float = 5.0) -> None:
+        """Take no more, answer what has arrived until the deadline, then cut off. Idempotent."""
+        if self._server is None:
+            return
+        self.stopping = True
+        server, self._server = self._server, None
+        remove(self._settings.socket, self._inode)
+        server.close()
+        for connection in list(self._connections):
+            connection.finish()
+        await self._drained(deadline_s)
+        if self._sweep is not None:
+            self._sweep.cancel()
+
+    async def _drained(self, deadline_s: float) -> None:
+        try:
+            async with asyncio.timeout(deadline_s):
+                while self._connections:
+                    self._empty.clear()
+                    await self._empty.wait()
+        except TimeoutError:
+            _log.warning("%d connections were cut off", len(self._connections))
+        for connection in list(self._connections):
+            connection.abort()
+
+    # What connections say
+
+    def connected(
+        self, connection: Connection, transport: asyncio.Transport
+    ) -> tuple[Caller, AgentError | None]:
+        """Who calls, and why the connection must not stay, if so."""
+        caller = self._caller(transport)
+        self._connections.add(connection)
+        self._by_uid[caller.uid] = self._by_uid.get(caller.uid, 0) + 1
+        connection.uid = caller.uid
+        if self._sweep is None:
+            self._sweep = self.loop.call_later(self._period, self._sweep_out)
+        return caller, self._objection(caller)
+
+    def disconnected(self, connection: Connection) -> None:
+        """The connection is gone."""
+        self._connections.discard(connection)
+        left = self._by_uid.pop(connection.uid) - 1
+        if left:
+            self._by_uid[connection.uid] = left
+        if not self._connections:
+            self._empty.set()
+
+    def answered(self, request: Request, status: int) -> None:
+        """A request got an answer."""
+        self._requests.inc(1, request.route.pattern, str(status))
+
+    def refused(self, status: int) -> None:
+        """A connection is ended for what was sent on it."""
+        self._refusals.inc(1, str(status))
+
+    # Inside
+
+    def _caller(self, transport: asyncio.Transport) -> Caller:
+        peer = cast("socket.socket", transport.get_extra_info("socket"))
+        raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        pid, uid, gid = _CREDENTIALS.unpack(raw)
+        return Caller(uid, gid, pid, self._roles.role(uid, gid))
+
+    def _objection(self, caller: Caller) -> AgentError | None:
+        if caller.role is Role.NONE:
+            return Forbidden("this user has no role here", hint="Add it to a role in the table api")
+        settings = self._settings
+        if len(self._connections) > settings.max_connections:
+            return TooMany(f"{settings.max_connections} connections are open already")
+        mine = self._by_uid[caller.uid]
+        if mine > settings.max_caller_connections and not self._roles.privileged(caller.uid):
+            return TooMany(f"this user has {settings.max_caller_connections} connections already")
+        return None
+
+    @property
+    def _period(self) -> float:
+        """Seconds between two sweeps: a quarter of the shortest time that a client has."""
+        limits = self.limits
+        shortest = min(
+            limits.header_timeout_s,
+            limits.body_timeout_s,
+            limits.idle_timeout_s,
+            limits.write_timeout_s,
+            LINGER_S,
+        )
+        return shortest / 4
+
+    def _sweep_out(self) -> None:
+        """One timer for all connections: none is set or cancelled for a request."""
+        now = self.loop.time()
+        for connection in [c for c in self._connections if c.deadline <= now]:
+            connection.expire()
+        self._sweep = (
+            self.loop.call_later(self._period, self._sweep_out) if self._connections else None
+        )
