@@ -11,7 +11,7 @@ ARGS ?=
 # onnxruntime's telemetry client must never start, whichever version somebody installs.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help run test test-long check format bench lock picture clean
+.PHONY: help run test test-long check format docs bench lock picture clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ check: $(VENV)/.project  ## Lint, format, types and import rules
 format: $(VENV)/.project  ## Format, and mend what the linter can mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+docs: $(VENV)/.project  ## Write docs/configuration.md from the settings classes
+	$(BIN)/python scripts/document_settings.py
 
 bench: $(VENV)/.project mosquitto  ## Measure every performance figure, each beside its limit
 	$(BIN)/python -m bench $(ARGS)
