@@ -1,0 +1,281 @@
+"""From a request's bytes to tensors. Pure.
+
+In two steps. `prepare` reads the JSON part against the model's signature: everything that can be
+wrong apart from the elements themselves is found there. `Prepared.tensors` then only slices and
+checks the binary part. A client that sends frame after frame repeats the same JSON, so a prepared
+request without JSON data can be kept and used again.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+from msgspec import Raw
+
+from agent.api.oip.elements import (
+    WIRE_DTYPES,
+    element_count,
+    from_bf16,
+    read_json,
+    read_strings,
+    refuse_nan,
+    refuse_other_bools,
+)
+from agent.api.oip.messages import InputTensor, RequestedOutput, decode_request
+from agent.api.oip.signature import Signature
+from agent.engines.base import NUMPY_DTYPES
+from agent.engines.quantization import quantize
+from agent.errors import BadPayload, BadTensor
+from agent.types import Array, TensorSpec
+
+_BYTE = np.dtype("u1")
+
+Step = Callable[[Array], Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One output to answer.
+
+    Attributes:
+        spec: of the model.
+        binary: after the JSON instead of inside it.
+        dequantize: as FP32, by the scale and zero point of the model.
+    """
+
+    spec: TensorSpec
+    binary: bool
+    dequantize: bool
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A request whose JSON part was understood.
+
+    Attributes:
+        id: the client's own, echoed.
+        wanted: outputs in the order in which they are answered.
+        ready: inputs that were in the JSON.
+        slices: inputs in the binary part: name, dtype, shape, offset, elements, steps.
+        size: bytes that the whole body must have.
+        templates: JSON parts of answers by the outputs' shapes; see `response`.
+    """
+
+    id: str
+    wanted: tuple[Wanted, ...]
+    ready: dict[str, Array]
+    slices: list[tuple[str, np.dtype[Any], tuple[int, ...], int, int, tuple[Step, ...]]]
+    size: int
+    templates: dict[tuple[tuple[int, ...], ...], bytes] = field(default_factory=dict)
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the same JSON part means the same request again."""
+        return not self.ready and not self.id
+
+    def tensors(self, body: bytes) -> dict[str, Array]:
+        """The inputs. Arrays without steps share the body's memory and are read-only.
+
+        Raises:
+            BadPayload: the body's size is not what the tensors need.
+            BadTensor: elements are not what the model takes.
+        """
+        if len(body) != self.size:
+            raise BadPayload(
+                f"the tensors and the JSON need {self.size} bytes, the body has {len(body)}",
+                where="body",
+            )
+        tensors = dict(self.ready)
+        for name, dtype, shape, offset, count, steps in self.slices:
+            array = np.frombuffer(body, dtype, count, offset).reshape(shape)
+            for step in steps:
+                array = step(array)
+            tensors[name] = array
+        return tensors
+
+
+def prepare(body: bytes, header_length: int, signature: Signature) -> Prepared:
+    """Understand the JSON part of a body.
+
+    Args:
+        body: the whole body.
+        header_length: bytes of JSON at its start.
+        signature: of the model that is asked.
+
+    Raises:
+        BadPayload: the JSON is not an inference request.
+        BadTensor: a tensor is not the model's; `where` names it.
+    """
+    if header_length > len(body):
+        raise BadPayload(
+            f"the JSON should have {header_length} bytes, the body has {len(body)}",
+            where="Inference-Header-Content-Length",
+        )
+    request = decode_request(memoryview(body)[:header_length])
+    binary = _flag(request.parameters, "binary_data_output", False, "parameters")
+    wanted = _wanted(request.outputs, signature, binary=binary)
+    prepared = Prepared(request.id, wanted, {}, [], header_length)
+    for tensor in request.inputs:
+        _place(tensor, signature, prepared)
+    missing = [name for name in signature.inputs if not _has(prepared, name)]
+    if missing:
+        raise BadTensor("the input is missing", where=missing[0])
+    return prepared
+
+
+def prepare_raw(body: bytes, signature: Signature) -> Prepared:
+    """A body that is the elements of the model's only input and nothing else, batch 1.
+
+    Raises:
+        BadTensor: the model has several inputs, or the size does not fit its shape.
+    """
+    if len(signature.inputs) != 1:
+        raise BadTensor(f"a raw request needs a model with one input, not {len(signature.inputs)}")
+    spec = next(iter(signature.inputs.values()))
+    shape = _raw_shape(spec, len(body))
+    wanted = tuple(Wanted(output, True, False) for output in signature.outputs.values())
+    prepared = Prepared("", wanted, {}, [], 0)
+    tensor = InputTensor(spec.name, list(shape), spec.dtype, {"binary_data_size": len(body)})
+    _place(tensor, signature, prepared)
+    return prepared
+
+
+# Outputs
+
+
+def _wanted(
+    outputs: Sequence[RequestedOutput], signature: Signature, *, binary: bool
+) -> tuple[Wanted, ...]:
+    if not outputs:
+        return tuple(Wanted(spec, binary, False) for spec in signature.outputs.values())
+    return tuple(_one_wanted(output, signature, binary=binary) for output in outputs)
+
+
+def _one_wanted(output: RequestedOutput, signature: Signature, *, binary: bool) -> Wanted:
+    spec = signature.output(output.name)
+    parameters = output.parameters
+    if "classification" in parameters:
+        raise BadTensor("the classification extension is not offered", where=output.name)
+    dequantize = _flag(parameters, "dequantize", False, output.name)
+    if dequantize and spec.quantization is None:
+        raise BadTensor("the output is not quantized", where=output.name)
+    return Wanted(spec, _flag(parameters, "binary_data", binary, output.name), dequantize)
+
+
+def _flag(parameters: dict[str, Any], key: str, default: bool, where: str) -> bool:
+    value = parameters.get(key, default)
+    if not isinstance(value, bool):
+        raise BadPayload(f"{key} must be true or false", where=where)
+    return value
+
+
+# Inputs
+
+
+def _place(tensor: InputTensor, signature: Signature, prepared: Prepared) -> None:
+    spec = signature.input(tensor.name)
+    shape = tuple(tensor.shape)
+    count = element_count(shape, tensor.name)
+    size = tensor.parameters.get("binary_data_size")
+    if size is None:
+        prepared.ready[tensor.name] = _from_json(tensor, spec, shape, nan=signature.nan)
+    elif isinstance(tensor.data, Raw):
+        raise BadTensor("there are both data and binary_data_size", where=tensor.name)
+    elif isinstance(size, int) and not isinstance(size, bool) and size >= 0:
+        _place_binary(tensor, spec, (shape, count, size), prepared, nan=signature.nan)
+    else:
+        raise BadTensor("binary_data_size must be a number of bytes", where=tensor.name)
+
+
+def _from_json(
+    tensor: InputTensor, spec: TensorSpec, shape: tuple[int, ...], *, nan: bool
+) -> Array:
+    if not isinstance(tensor.data, Raw):
+        raise BadTensor("there is neither data nor binary_data_size", where=tensor.name)
+    steps = _steps(tensor.datatype, spec, nan=nan)
+    wire = NUMPY_DTYPES["BYTES"] if tensor.datatype == "BYTES" else WIRE_DTYPES[tensor.datatype]
+    if tensor.datatype == "BF16":
+        wire, steps = np.dtype("<f4"), steps[1:]
+    array = read_json(bytes(tensor.data), wire, shape, tensor.name)
+    for step in steps:
+        array = step(array)
+    return array
+
+
+def _place_binary(
+    tensor: InputTensor,
+    spec: TensorSpec,
+    measure: tuple[tuple[int, ...], int, int],
+    prepared: Prepared,
+    *,
+    nan: bool,
+) -> None:
+    shape, count, size = measure
+    dtype, elements = _BYTE, size
+    wire_shape: tuple[int, ...] = (size,)
+    steps = _steps(tensor.datatype, spec, nan=nan)
+    if tensor.datatype == "BYTES":
+        steps = (partial(_strings, shape=shape, name=tensor.name), *steps)
+    else:
+        dtype, elements, wire_shape = WIRE_DTYPES[tensor.datatype], count, shape
+        if count * dtype.itemsize != size:
+            raise BadTensor(
+                f"{tensor.datatype} of shape {list(shape)} has {count * dtype.itemsize} bytes, "
+                f"binary_data_size says {size}",
+                where=tensor.name,
+            )
+        if prepared.size % dtype.itemsize:
+            steps = (np.ndarray.copy, *steps)  # runtimes may rely on aligned elements
+    place = (tensor.name, dtype, wire_shape, prepared.size, elements, steps)
+    prepared.slices.append(place)
+    prepared.size += size
+
+
+def _steps(datatype: str, spec: TensorSpec, *, nan: bool) -> tuple[Step, ...]:
+    """What turns elements as they are on the wire into those that the model takes.
+
+    Raises:
+        BadTensor: the model does not take elements of this type.
+    """
+    name = spec.name
+    steps: list[Step] = [from_bf16] if datatype == "BF16" else []
+    carried = "FP32" if datatype == "BF16" else datatype
+    if carried == spec.dtype:
+        if carried in {"FP16", "FP32", "FP64"} and not nan:
+            steps.append(partial(refuse_nan, name=name))
+        elif carried == "BOOL":
+            steps.append(partial(refuse_other_bools, name=name))
+    elif carried == "FP32" and spec.quantization is not None:
+        steps.append(partial(refuse_nan, name=name))
+        steps.append(partial(quantize, quantization=spec.quantization, dtype=spec.dtype))
+    else:
+        raise BadTensor(
+            f"the model takes {spec.dtype}, not {datatype[:16]}",
+            where=name,
+            hint="FP32 is accepted for quantized inputs" if spec.quantization else "",
+        )
+    return tuple(steps)
+
+
+def _strings(array: Array, shape: tuple[int, ...], name: str) -> Array:
+    return read_strings(array.data, shape, name)
+
+
+def _raw_shape(spec: TensorSpec, size: int) -> tuple[int, ...]:
+    if spec.dtype == "BYTES":
+        return (1,) * max(1, len(spec.shape))
+    fixed = math.prod(n for n in spec.shape if n >= 0)
+    elements = size // NUMPY_DTYPES[spec.dtype].itemsize
+    free = [index for index, n in enumerate(spec.shape) if n < 0]
+    # The first free size is the batch; with it at 1, another one takes what is left.
+    sizes = [1 if n < 0 else n for n in spec.shape]
+    if len(free) > 1 and fixed:
+        sizes[free[-1]] = elements // fixed
+    return tuple(sizes)
+
+
+def _has(prepared: Prepared, name: str) -> bool:
+    return name in prepared.ready or any(place[0] == name for place in prepared.slices)

@@ -1,0 +1,82 @@
+"""From a model's outputs to a response's bytes. Pure."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from agent.api.oip.elements import plain, write_strings
+from agent.api.oip.messages import InferenceResponse, OutputTensor, encode_response
+from agent.api.oip.request import Prepared, Wanted
+from agent.api.oip.signature import Signature
+from agent.engines.base import dtype_name
+from agent.engines.quantization import dequantize
+from agent.types import Array
+
+COPY_BELOW = (
+    64 * 1024
+)  # bytes: smaller outputs are copied, larger ones are sent from where they are
+MAX_TEMPLATES = 8  # JSON parts kept for one prepared request
+
+
+def encode(
+    outputs: Mapping[str, Array], prepared: Prepared, signature: Signature
+) -> tuple[bytes, list[bytes | memoryview]]:
+    """The answer's JSON part and, after it, the binary tensors.
+
+    Without binary tensors the list is empty and the JSON is the whole answer. Elements are little-
+    endian and row-major.
+    """
+    arrays = [_form(outputs[wanted.spec.name], wanted) for wanted in prepared.wanted]
+    binary = [
+        _bytes(array)
+        for array, wanted in zip(arrays, prepared.wanted, strict=True)
+        if wanted.binary
+    ]
+    if len(binary) == len(arrays) and prepared.reusable:
+        return _template(arrays, binary, prepared, signature), binary
+    return _json(arrays, prepared, signature), binary
+
+
+def _form(array: Array, wanted: Wanted) -> Array:
+    if wanted.dequantize and wanted.spec.quantization is not None:
+        return dequantize(array, wanted.spec.quantization)
+    return array
+
+
+def _template(
+    arrays: list[Array],
+    binary: list[bytes | memoryview],
+    prepared: Prepared,
+    signature: Signature,
+) -> bytes:
+    """The JSON part from the last answer with outputs of the same sizes, if there was one."""
+    key = tuple((*array.shape, -len(data)) for array, data in zip(arrays, binary, strict=True))
+    text = prepared.templates.get(key)
+    if text is None:
+        text = _json(arrays, prepared, signature)
+        if len(prepared.templates) < MAX_TEMPLATES:
+            prepared.templates[key] = text
+    return text
+
+
+def _json(arrays: list[Array], prepared: Prepared, signature: Signature) -> bytes:
+    tensors = [
+        _tensor(array, wanted) for array, wanted in zip(arrays, prepared.wanted, strict=True)
+    ]
+    response = InferenceResponse(signature.name, signature.version, tensors, prepared.id)
+    return encode_response(response)
+
+
+def _tensor(array: Array, wanted: Wanted) -> OutputTensor:
+    name, dtype, shape = wanted.spec.name, dtype_name(array.dtype), array.shape
+    if wanted.binary:
+        return OutputTensor(name, dtype, shape, {"binary_data_size": len(_bytes(array))})
+    return OutputTensor(name, dtype, shape, data=plain(array))
+
+
+def _bytes(array: Array) -> bytes | memoryview:
+    if array.dtype == np.object_:
+        return write_strings(array)
+    if array.nbytes < COPY_BELOW:
+        return array.tobytes()
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
