@@ -217,8 +217,8 @@ class Stream:
         """How the stream stands, with what is not yet committed."""
         s = self._saved
         return StreamStatus(
-            self.name, self.spec.name, s.model, s.phase, s.progress, s.score, s.shares, s.warning,
-            s.warnings, s.rows, s.readings, s.windows, s.dropped, s.last,
+            self.name, self.spec.name, s.model, s.phase, s.progress, s.score, dict(s.shares), s.warning,
+            s.warnings, s.rows, s.readings, s.windows, dict(s.dropped), s.last,
         )  # fmt: skip
 
     def _fresh(self, model: str) -> None:

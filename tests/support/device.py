@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parents[2]
 READY_S = (
     30.0  # seconds a daemon may take on a busy machine; the figure itself is bench/footprint's
 )
