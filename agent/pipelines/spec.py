@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 from agent.errors import BadConfig, NotFound
 from agent.pipelines.align import AlignSettings
-from agent.tasks.anomaly import AnomalySettings
+from agent.tasks.anomaly.settings import AnomalySettings
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
