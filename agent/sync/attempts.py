@@ -9,11 +9,12 @@ Protocol = Literal["5", "3.1.1"]
 #: How a connection, or the attempt at one, ended.
 Ending = Literal[
     "unreachable",  # no connection: name, route, TCP or TLS
-    "silent",       # connected, but the broker did not answer or stopped answering
+    "silent",       # connected, but the broker gave no first answer
     "closed",       # the broker closed before its first answer
     "version",      # the broker does not speak this version of MQTT
     "refused",      # the broker answered no
-    "lost",         # it worked, and broke
+    "failed",       # it worked, then the broker stopped answering, misbehaved, or said why it ends
+    "lost",         # it worked, then closed without a word
     "taken",        # another client came with the same identifier
 ]  # fmt: skip
 
@@ -49,7 +50,12 @@ class Attempts:
     """
 
     def __init__(
-        self, brokers: int, min_s: float, max_s: float, random: Callable[[], float]
+        self,
+        brokers: int,
+        min_s: float,
+        max_s: float,
+        random: Callable[[], float],
+        protocol: Protocol | Literal["auto"] = "auto",
     ) -> None:
         """Start with the first broker.
 
@@ -58,7 +64,9 @@ class Attempts:
             min_s: bound of the first pause, seconds.
             max_s: bound that is never exceeded, seconds.
             random: uniform in [0, 1).
+            protocol: the only version to try, or auto: 5, and 3.1.1 where that fails.
         """
+        self._protocol = protocol
         self.contested = 0
         self._brokers = brokers
         self._min_s = min_s
@@ -67,12 +75,13 @@ class Attempts:
         self._broker = 0
         self._failures = 0
         self._only_3 = [False] * brokers  # the broker said so, or only so it answered
-        self._guess_3 = False  # the next attempt, since the last was closed without a word
+        self._guess_3 = False  # the next attempt, since the last had no good answer
 
     def next(self) -> Attempt:
         """What to try now."""
         old = self._guess_3 or self._only_3[self._broker]
-        return Attempt(self._broker, "3.1.1" if old else "5")
+        automatic: Protocol = "3.1.1" if old else "5"
+        return Attempt(self._broker, automatic if self._protocol == "auto" else self._protocol)
 
     def connected(self) -> None:
         """The broker accepted."""
@@ -82,19 +91,22 @@ class Attempts:
 
     def ended(self, how: Ending, lived_s: float = 0.0) -> float:
         """Take note of an end; returns the pause before the next attempt, seconds."""
-        if how in {"version", "closed"} and self.next().protocol == "5":
+        if how in {"version", "closed", "silent"} and self._may_fall_back():
             self._guess_3 = True
             return 0.0
         self._guess_3 = False
-        if how in {"lost", "taken"}:
+        if how in {"lost", "failed", "taken"}:
             return self._after_life(how, lived_s)
         self._broker = (self._broker + 1) % self._brokers
         return self._pause() if self._broker == 0 else 0.0
 
+    def _may_fall_back(self) -> bool:
+        return self._protocol == "auto" and self.next().protocol == "5"
+
     def _after_life(self, how: Ending, lived_s: float) -> float:
         if lived_s >= STABLE_S:
             self._failures = self.contested = 0
-        else:
+        elif how == "lost":
             self.contested += 1
         if how == "taken":
             self._failures = max(self._failures, _TAKEN_FLOOR)

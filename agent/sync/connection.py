@@ -6,8 +6,8 @@ from the outbox, not from the library's memory), and every end has a reason that
 """
 
 import asyncio
+import socket
 import ssl
-import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -18,8 +18,9 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from agent.errors import AgentError, BadConfig, BadRequest, NotReachable, TooLarge
+from agent.errors import AgentError, BadRequest, NotReachable, TooLarge
 from agent.sync.attempts import Ending, Protocol
+from agent.sync.dial import in_thread, password, tls_context
 from agent.sync.settings import BrokerAddress, LinkSettings, Will
 from agent.sync.transport import Transport
 
@@ -30,6 +31,7 @@ _TAKEN_OVER = 0x8E  # reason code 142, MQTT 5 section 3.14.2.1
 _WRONG_VERSION = 0x84
 _PACKET_OVERHEAD = 64  # bytes a PUBLISH may take beside topic and payload
 _FAREWELL_S = 1.0  # seconds
+_SHORT_PATIENCE_S = 2.0  # for the first answer, on a network that connects at once
 
 
 class Ended(Exception):
@@ -42,9 +44,10 @@ class Ended(Exception):
 
 
 class _Client(paho.Client):
-    """paho's client over a socket that was connected elsewhere."""
+    """paho's client over a socket that is connected in another thread."""
 
     prepared: Any = None
+    _dialled: socket.socket | None = None
 
     def dial(self) -> Any:
         """Connect a socket: name, TCP, TLS, WebSocket. Blocks; runs in a thread.
@@ -52,10 +55,29 @@ class _Client(paho.Client):
         Raises:
             OSError, ValueError: no connection.
         """
-        return super()._create_socket()
+        try:
+            return super()._create_socket()
+        except BaseException:
+            if self._dialled is not None:
+                self._dialled.close()  # paho leaves it to the garbage collector
+            raise
 
     def _create_socket(self) -> Any:
         return self.prepared
+
+    def _create_socket_connection(self) -> socket.socket:
+        self._dialled = super()._create_socket_connection()
+        self._dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return self._dialled
+
+    def _ssl_wrap_socket(self, tcp_sock: socket.socket) -> ssl.SSLSocket:
+        assert self._ssl_context is not None
+        self._dialled = sock = self._ssl_context.wrap_socket(
+            tcp_sock, server_hostname=self._host, do_handshake_on_connect=False
+        )
+        sock.settimeout(self._connect_timeout)
+        sock.do_handshake()
+        return sock
 
     @property
     def incoming_size(self) -> int:
@@ -82,6 +104,7 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[None] = self._loop.create_future()
         self.window = settings.window
+        self._patience_s = settings.connect_timeout_s
         self._accepted: asyncio.Future[None] = self._loop.create_future()
         self._settings = settings
         self._will = will
@@ -101,12 +124,14 @@ class Connection:
         Raises:
             Ended: not so.
         """
+        began = self._loop.time()
         sock = await self._dial()
         self._transport = Transport(
             sock, self._loop, on_data=self._read, on_error=partial(self._end_lost, "the network")
         )
         self._client.prepared = self._transport
-        self._timer = self._loop.call_later(self._settings.connect_timeout_s, self._never_answered)
+        self._patience_s = self._patience(self._loop.time() - began)
+        self._timer = self._loop.call_later(self._patience_s, self._never_answered)
         self._client.reconnect()  # only writes the first packet, the socket is connected
         await asyncio.wait((self._accepted, self.ended), return_when=asyncio.FIRST_COMPLETED)
         if self.ended.done():
@@ -171,7 +196,7 @@ class Connection:
 
     async def _dial(self) -> Any:
         try:
-            return await _in_thread(self._loop, self._prepare_and_dial)
+            return await in_thread(self._loop, self._prepare_and_dial)
         except AgentError as error:
             raise Ended("unreachable", error) from error
         except (OSError, ValueError) as error:  # ValueError: paho, of a bad WebSocket answer
@@ -180,9 +205,9 @@ class Connection:
     def _prepare_and_dial(self) -> Any:
         """In a thread: read the secrets, connect the socket."""
         if self._settings.username:
-            self._client.username_pw_set(self._settings.username, _password(self._settings))
+            self._client.username_pw_set(self._settings.username, password(self._settings))
         if self._address.tls:
-            self._client.tls_set_context(_tls_context(self._settings))
+            self._client.tls_set_context(tls_context(self._settings))
         return self._client.dial()
 
     def _read(self) -> None:
@@ -191,9 +216,9 @@ class Connection:
             try:
                 self._client.loop_read()
             except Exception as error:  # noqa: BLE001 - paho's parser may raise anything
-                self._end("lost", f"sent something that is not MQTT ({type(error).__name__})")
+                self._end("failed", f"sent something that is not MQTT ({type(error).__name__})")
             if self._client.incoming_size > self._settings.max_incoming:
-                self._end("lost", f"sent a packet of {self._client.incoming_size} bytes")
+                self._end("failed", f"sent a packet of {self._client.incoming_size} bytes")
 
     def _write_soon(self, *_: object) -> None:
         if not self._flush_due:
@@ -231,7 +256,7 @@ class Connection:
         if reason.value == _TAKEN_OVER:
             self._end_with("taken", taken_over(str(self._address), self._settings.client_id))
         elif flags.is_disconnect_packet_from_server:
-            self._end("lost", f"closed the connection: {_words(reason, properties)}")
+            self._end("failed", f"closed the connection: {_words(reason, properties)}")
         elif self._accepted.done():
             self._end("lost", "closed the connection")
         else:
@@ -271,10 +296,21 @@ class Connection:
         if self._in_flight:
             _, sent = next(iter(self._in_flight.values()))
             if self._loop.time() - sent > self._settings.ack_timeout_s:
-                self._end("silent", f"did not acknowledge for {self._settings.ack_timeout_s:g} s")
+                self._end("failed", f"did not acknowledge for {self._settings.ack_timeout_s:g} s")
+
+    def _patience(self, dialling_s: float) -> float:
+        """How long to wait for the first answer.
+
+        A broker of 3.1.1 may read a length out of the properties of version 5 and wait for bytes that
+        never come; where another version can be tried, that must not take the whole time-out.
+        """
+        limit = self._settings.connect_timeout_s
+        if self._v5 and self._settings.protocol == "auto":
+            return min(limit, max(_SHORT_PATIENCE_S, 20 * dialling_s))
+        return limit
 
     def _never_answered(self) -> None:
-        self._end("silent", f"did not answer for {self._settings.connect_timeout_s:g} s")
+        self._end("silent", f"did not answer for {self._patience_s:g} s")
 
     # Ends.
 
@@ -330,55 +366,6 @@ def _connect_properties(settings: LinkSettings) -> Properties:
 
 def _properties(packet_type: int) -> Properties:
     return Properties(packet_type)  # type: ignore[no-untyped-call]
-
-
-def _tls_context(settings: LinkSettings) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=settings.ca_file)
-    if settings.certificate_file and settings.key_file:
-        context.load_cert_chain(settings.certificate_file, settings.key_file)
-    return context
-
-
-def _password(settings: LinkSettings) -> str | None:
-    if settings.password_file is None:
-        return None
-    try:
-        return settings.password_file.read_text(encoding="utf-8").split("\n", 1)[0]
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadConfig(f"cannot be read: {error}", where="password_file") from error
-
-
-async def _in_thread(loop: asyncio.AbstractEventLoop, work: Callable[[], Any]) -> Any:
-    """Run blocking work in a thread that nobody has to wait for when the agent stops."""
-    result: asyncio.Future[Any] = loop.create_future()
-
-    def run() -> None:
-        value, error = None, None
-        try:
-            value = work()
-        except Exception as caught:  # noqa: BLE001 - it is raised where the work was asked for
-            error = caught
-        try:
-            loop.call_soon_threadsafe(_deliver, result, value, error)
-        except RuntimeError:
-            _deliver_nowhere(value)
-
-    threading.Thread(target=run, name="mqtt-dial", daemon=True).start()
-    return await result
-
-
-def _deliver(result: "asyncio.Future[Any]", value: Any, error: Exception | None) -> None:
-    if result.done():
-        _deliver_nowhere(value)
-    elif error is None:
-        result.set_result(value)
-    else:
-        result.set_exception(error)
-
-
-def _deliver_nowhere(value: Any) -> None:
-    if value is not None:
-        value.close()
 
 
 def _tell(future: "asyncio.Future[None]", _: AgentError | None) -> None:

@@ -5,7 +5,7 @@ import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from agent.clock import Clock
 from agent.errors import AgentError, BadRequest
@@ -71,7 +71,11 @@ class Link:
         self._clock = clock
         self._will = will
         self._attempts = Attempts(
-            len(settings.brokers), settings.backoff_min_s, settings.backoff_max_s, randomness
+            len(settings.brokers),
+            settings.backoff_min_s,
+            settings.backoff_max_s,
+            randomness,
+            cast("Protocol", settings.protocol),
         )
         self._listeners: list[Callable[[], None]] = []
         self._handlers: dict[str, Handler] = {}

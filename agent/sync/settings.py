@@ -77,6 +77,7 @@ class LinkSettings:
     Attributes:
         brokers: addresses in order of preference; the next is tried when one does not answer.
         client_id: unique among all clients of the broker; usually the device's name.
+        protocol: version of MQTT, 5 or 3.1.1; auto tries 5 first and falls back.
         username: empty for none.
         password_file: file whose first line is the password.
         ca_file: certificates to trust instead of the system's.
@@ -95,6 +96,7 @@ class LinkSettings:
 
     brokers: tuple[str, ...] = ("mqtt://localhost:1883",)
     client_id: str = "edge-agent"
+    protocol: str = "auto"
     username: str = ""
     password_file: Path | None = None
     ca_file: Path | None = None
@@ -115,6 +117,8 @@ class LinkSettings:
             raise BadConfig("at least one broker is needed", where="brokers")
         for url in self.brokers:
             BrokerAddress.parse(url)
+        if self.protocol not in {"auto", "5", "3.1.1"}:
+            raise BadConfig("must be auto, 5 or 3.1.1", where="protocol")
         self._check_identity()
         self._check_range("keepalive_s", self.keepalive_s, 5, 65_535)
         self._check_range("connect_timeout_s", self.connect_timeout_s, 0.1, 300)

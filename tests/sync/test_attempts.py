@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from agent.sync.attempts import CONTESTED, STABLE_S, Attempt, Attempts
 
-ENDINGS = ("unreachable", "silent", "closed", "version", "refused", "lost", "taken")
+ENDINGS = ("unreachable", "silent", "closed", "version", "refused", "failed", "lost", "taken")
 
 
 def attempts(brokers=1, random=lambda: 1.0, min_s=1.0, max_s=60.0) -> Attempts:
@@ -80,7 +80,7 @@ def test_a_broker_that_worked_is_tried_first_after_a_cut():
     assert tried.next().broker == 1
 
 
-@pytest.mark.parametrize("how", ["version", "closed"])
+@pytest.mark.parametrize("how", ["version", "closed", "silent"])
 def test_a_broker_without_mqtt_5_is_asked_for_3_1_1_at_once_and_remembered(how):
     tried = attempts()
     assert tried.next() == Attempt(0, "5")
@@ -107,3 +107,11 @@ def test_versions_are_remembered_for_each_broker():
     assert tried.next() == Attempt(1, "5")
     tried.ended("unreachable")
     assert tried.next() == Attempt(0, "3.1.1")
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_a_version_that_is_asked_for_is_the_only_one(protocol):
+    tried = Attempts(1, 1.0, 60.0, lambda: 1.0, protocol)
+    for how in ENDINGS:
+        assert tried.next().protocol == protocol
+        assert tried.ended(how) > 0

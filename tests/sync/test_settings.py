@@ -36,6 +36,7 @@ def test_what_is_no_address_is_refused_by_name(url):
     "wrong",
     [
         {"brokers": ()},
+        {"protocol": "4"},
         {"client_id": ""},
         {"client_id": "x" * 129},
         {"certificate_file": Path("a")},
