@@ -48,14 +48,19 @@ The keys and their defaults, as the code has them (this page is made by `make do
 def page() -> str:
     """The whole page."""
     parts = [HEAD]
+    seen: dict[type, str] = {}
     for header, cls in TABLES:
-        parts += section(header, cls)
+        parts += section(header, cls, seen)
     return "\n".join(parts)
 
 
-def section(header: str, cls: type) -> Iterator[str]:
-    """One table of the file, then the tables inside it."""
-    texts = describe(cls)
+def section(header: str, cls: type, seen: dict[type, str]) -> Iterator[str]:
+    """One table of the file, then the tables inside it; keys that stand above already are not repeated."""
+    if cls in seen:
+        yield f"## `{header}`\n\nThe same keys as `{seen[cls]}`.\n"
+        return
+    seen[cls] = header
+    texts = {name: text.replace("<", "&lt;") for name, text in describe(cls).items()}
     rows, inner = [], []
     for item in dataclasses.fields(cls):
         value = default(item)
@@ -66,7 +71,7 @@ def section(header: str, cls: type) -> Iterator[str]:
     yield f"## `{header}`\n\n{summary(cls)}\n\n| Key | Default | Meaning |\n| --- | --- | --- |"
     yield "\n".join(rows) + "\n"
     for inner_header, inner_cls in inner:
-        yield from section(inner_header, inner_cls)
+        yield from section(inner_header, inner_cls, seen)
 
 
 def default(item: "dataclasses.Field[object]") -> object:
