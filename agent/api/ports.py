@@ -1,0 +1,95 @@
+"""What the local API needs of the other rooms, as small as it can be said."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from agent.types import Array, ModelRef, Rows, Tensors, TensorSpec
+
+
+class ManifestPort(Protocol):
+    """What a model says of itself."""
+
+    @property
+    def task(self) -> str: ...
+    @property
+    def engine(self) -> str: ...
+    @property
+    def summary(self) -> str: ...
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]: ...
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]: ...
+    @property
+    def parameters(self) -> Mapping[str, Any]: ...
+
+
+class ModelPort(Protocol):
+    """A loaded model."""
+
+    @property
+    def ref(self) -> ModelRef: ...
+    @property
+    def manifest(self) -> ManifestPort: ...
+    @property
+    def typical_s(self) -> float:
+        """How long a run takes, seconds."""
+
+    def run(self, tensors: Tensors) -> dict[str, Array]: ...
+
+
+class ModelStatusPort(Protocol):
+    """How an installed model stands."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+
+
+class ModelsPort(Protocol):
+    """The models of this device."""
+
+    def peek(self, name: str, version: str | None = None) -> ModelPort | None: ...
+    async def get(self, name: str, version: str | None = None) -> ModelPort: ...
+    def index(self) -> Sequence[ModelStatusPort]: ...
+
+
+class ReceiptPort(Protocol):
+    """What became of readings."""
+
+    @property
+    def accepted(self) -> int: ...
+    @property
+    def dropped(self) -> Mapping[str, int]: ...
+    @property
+    def windows(self) -> int: ...
+    @property
+    def warnings(self) -> int: ...
+
+
+class PipelinesPort(Protocol):
+    """The pipelines that readings go into."""
+
+    async def submit(self, rows: Rows) -> ReceiptPort: ...
+    def status(self) -> Sequence[Any]: ...
+
+
+class OutboxPort(Protocol):
+    """What must still reach the cloud."""
+
+    async def counts(self) -> Any: ...
+
+
+class LinkPort(Protocol):
+    """The connection to the cloud's broker."""
+
+    @property
+    def connected(self) -> bool: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def protocol(self) -> str: ...

@@ -1,0 +1,195 @@
+"""Paths, and what answers them: thin over the service."""
+
+from collections.abc import AsyncGenerator, Awaitable
+
+import msgspec
+
+from agent.api.callers import Role
+from agent.api.http.messages import (
+    Answer,
+    Request,
+    Response,
+    Route,
+    Stream,
+    json_response,
+    text_response,
+)
+from agent.api.page import PAGE, PAGE_HEADERS
+from agent.api.served import Reply
+from agent.api.service import Service
+from agent.api.settings import ApiSettings
+from agent.errors import BadPayload, NotReady, TooMany
+from agent.pipelines.names import MAX_PAYLOAD
+from agent.telemetry.events import Numbered
+from agent.telemetry.exposition import CONTENT_TYPE, render
+
+BINARY = b"application/octet-stream"
+NO_STORE = b"Cache-Control: no-store\r\n"
+
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+
+
+def routes(service: Service, settings: ApiSettings) -> list[Route]:
+    """Every route of the local API."""
+    return [*OpenInference(service).routes(), *Native(service, settings).routes()]
+
+
+class OpenInference:
+    """The Open Inference Protocol, version 2."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def routes(self) -> list[Route]:
+        """Health, metadata and inference."""
+        table = [
+            Route("GET", "/v2", self.server, max_body=0),
+            Route("GET", "/v2/health/live", self.live, max_body=0),
+            Route("GET", "/v2/health/ready", self.ready, max_body=0),
+        ]
+        for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+            table += [
+                Route("GET", model, self.model, max_body=0),
+                Route("GET", f"{model}/ready", self.model_ready, max_body=0),
+                Route("POST", f"{model}/infer", self.infer, Role.APP),
+            ]
+        return table
+
+    def server(self, _: Request) -> Answer:
+        return json_response(self._service.server_metadata())
+
+    def live(self, _: Request) -> Answer:
+        return json_response({"live": True})
+
+    def ready(self, _: Request) -> Answer:
+        return _readiness(self._service.reasons())
+
+    async def model(self, request: Request) -> Answer:
+        name, version = _model(request)
+        return json_response(await self._service.model_metadata(name, version))
+
+    def model_ready(self, request: Request) -> Answer:
+        name, version = _model(request)
+        if not self._service.model_ready(name, version):
+            raise NotReady("the model is not ready", where=name)
+        return json_response({"name": name, "ready": True})
+
+    def infer(self, request: Request) -> "Answer | Awaitable[Answer]":
+        arguments = request.arguments
+        reply = self._service.infer(
+            arguments["model"], arguments.get("version"), request.body, header_length(request)
+        )
+        if isinstance(reply, tuple):
+            return reply_response(reply)
+        return self._later(reply)
+
+    @staticmethod
+    async def _later(reply: Awaitable[Reply]) -> Answer:
+        return reply_response(await reply)
+
+
+class Native:
+    """What has no standard."""
+
+    def __init__(self, service: Service, settings: ApiSettings) -> None:
+        self._service = service
+        self._heartbeat_s = settings.heartbeat_s
+        self._max_streams = settings.max_event_streams
+        self._streams = 0
+
+    def routes(self) -> list[Route]:
+        """Health, readings, events, status, metrics and the page."""
+        return [
+            Route("GET", "/", self.page, max_body=0),
+            Route("GET", "/healthz", self.healthy, max_body=0),
+            Route("GET", "/readyz", self.ready, max_body=0),
+            Route("GET", "/metrics", self.metrics, max_body=0),
+            Route("GET", "/api/status", self.status, max_body=0),
+            Route("GET", "/api/models", self.models, max_body=0),
+            Route("GET", "/api/events", self.events, max_body=0),
+            Route("POST", "/api/readings", self.readings, Role.APP, max_body=MAX_PAYLOAD),
+        ]
+
+    def page(self, _: Request) -> Answer:
+        return text_response(PAGE, b"text/html; charset=utf-8", PAGE_HEADERS)
+
+    def healthy(self, _: Request) -> Answer:
+        return json_response({"status": "ok"})
+
+    def ready(self, _: Request) -> Answer:
+        return _readiness(self._service.reasons())
+
+    def metrics(self, _: Request) -> Answer:
+        return text_response(render(self._service.metrics), CONTENT_TYPE.encode(), NO_STORE)
+
+    async def status(self, _: Request) -> Answer:
+        return json_response(await self._service.status(), headers=NO_STORE)
+
+    def models(self, _: Request) -> Answer:
+        return json_response({"models": self._service.models()}, headers=NO_STORE)
+
+    async def readings(self, request: Request) -> Answer:
+        content_type = request.headers.get(b"content-type", b"").decode("latin-1")
+        stream = request.query.get("stream", "")
+        return json_response(await self._service.submit(request.body, content_type, stream))
+
+    def events(self, request: Request) -> Answer:
+        if self._streams >= self._max_streams:
+            raise TooMany(f"{self._max_streams} event streams are open already")
+        after = request.headers.get(b"last-event-id", request.query.get("after", "").encode())
+        if after and not (after.isdigit() and len(after) < 16):
+            raise BadPayload("must be the number of an event", where="Last-Event-ID")
+        return Stream(self._event_chunks(int(after) if after else None))
+
+    async def _event_chunks(self, after: int | None) -> AsyncGenerator[bytes, None]:
+        self._streams += 1
+        try:
+            yield b": the agent's events\n\n"
+            async for item in self._service.events(after, self._heartbeat_s):
+                yield event_chunk(item)
+        finally:
+            self._streams -= 1
+
+
+def event_chunk(item: Numbered | None) -> bytes:
+    """One server-sent event; a comment when there is none."""
+    if item is None:
+        return b": still here\n\n"
+    event = item.event
+    data = _encode({"type": event.type, "time": event.time, "data": event.data})
+    return b"id: %d\nevent: %b\ndata: %b\n\n" % (item.id, event.type.encode(), data)
+
+
+def reply_response(reply: Reply) -> Response:
+    """An inference's reply as a response."""
+    text, binary = reply
+    if not binary:
+        return Response([text])
+    return Response(
+        [text, *binary], BINARY, 200, b"Inference-Header-Content-Length: %d\r\n" % len(text)
+    )
+
+
+def header_length(request: Request) -> int | None:
+    """Bytes of JSON at the body's start; None when all of it is JSON.
+
+    Raises:
+        BadPayload: the header is not a number of bytes.
+    """
+    value = request.headers.get(b"inference-header-content-length")
+    if value is None:
+        return None
+    if not value.isdigit() or len(value) > 12:
+        raise BadPayload("must be a number of bytes", where="Inference-Header-Content-Length")
+    return int(value)
+
+
+def _model(request: Request) -> tuple[str, str | None]:
+    return request.arguments["model"], request.arguments.get("version")
+
+
+def _readiness(reasons: list[str]) -> Response:
+    if reasons:
+        body = {"ready": False, "reasons": reasons}
+        return json_response(body, 503, b"Retry-After: 1\r\n" + NO_STORE)
+    return json_response({"ready": True, "reasons": []}, headers=NO_STORE)

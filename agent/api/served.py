@@ -1,0 +1,100 @@
+"""A loaded model as the API serves it: its signature, its prepared requests and its counters."""
+
+from time import perf_counter
+from typing import TypeAlias
+
+from agent.api.oip.request import Prepared, prepare, prepare_raw
+from agent.api.oip.response import encode
+from agent.api.oip.signature import Signature
+from agent.api.ports import ModelPort
+from agent.telemetry.metrics import REQUEST_BUCKETS, Metrics
+from agent.types import Array, Tensors
+
+INLINE_BELOW_S = 0.001  # models whose run takes less are run in the event loop itself
+MAX_PREPARED = 32  # requests kept
+MAX_PREPARED_HEADER = 4096  # bytes of JSON of a request that is kept
+
+#: JSON part of an answer, or all of it, and the binary tensors after it.
+Reply: TypeAlias = tuple[bytes, list[bytes | memoryview]]
+
+
+class InferenceMetrics:
+    """What is counted for each model."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.seconds = metrics.histogram(
+            "edge_agent_inference_seconds",
+            "From a whole request to its answer",
+            REQUEST_BUCKETS,
+            ("model", "version"),
+        )
+        self.failures = metrics.counter(
+            "edge_agent_inference_failures_total",
+            "Requests that a model did not answer",
+            ("model", "code"),
+        )
+
+
+class ServedModel:
+    """One loaded version of a model.
+
+    Attributes:
+        model: the loaded model.
+        signature: its tensors.
+        inline: its runs are so short that a thread would only slow them down.
+    """
+
+    def __init__(self, model: ModelPort, metrics: InferenceMetrics) -> None:
+        manifest = model.manifest
+        self.model = model
+        self.inline = model.typical_s < INLINE_BELOW_S
+        self.signature = Signature.of(
+            model.ref.name,
+            model.ref.version,
+            manifest.inputs,
+            manifest.outputs,
+            nan=manifest.parameters.get("missing") == "nan",
+        )
+        self._observe = metrics.seconds.observe
+        self._labels = (model.ref.name, model.ref.version)
+        self._prepared: dict[bytes, Prepared] = {}
+
+    def prepare(self, body: bytes, header_length: int | None) -> Prepared:
+        """Understand the JSON part of a request; one that was met before is remembered.
+
+        Args:
+            body: the whole body.
+            header_length: bytes of JSON at its start; None for all, 0 for a raw request.
+
+        Raises:
+            BadPayload, BadTensor: it is not a request that this model can answer.
+        """
+        if header_length is None:
+            return prepare(body, len(body), self.signature)
+        if header_length == 0:
+            return prepare_raw(body, self.signature)
+        if header_length > MAX_PREPARED_HEADER:
+            return prepare(body, header_length, self.signature)
+        header = body[:header_length]
+        known = self._prepared.get(header)
+        if known is None:
+            known = prepare(body, header_length, self.signature)
+            self._keep(header, known)
+        return known
+
+    def run(self, prepared: Prepared, tensors: Tensors, started: float) -> Reply:
+        """Run the model and encode its answer."""
+        return self.answer(prepared, self.model.run(tensors), started)
+
+    def answer(self, prepared: Prepared, outputs: dict[str, Array], started: float) -> Reply:
+        """Encode what the model gave, and count the request."""
+        reply = encode(outputs, prepared, self.signature)
+        self._observe(perf_counter() - started, *self._labels)
+        return reply
+
+    def _keep(self, header: bytes, prepared: Prepared) -> None:
+        if not prepared.reusable:
+            return
+        if len(self._prepared) >= MAX_PREPARED:
+            del self._prepared[next(iter(self._prepared))]
+        self._prepared[header] = prepared
