@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING
 from agent.clock import Clock
 from agent.errors import AgentError, BadPayload, NotReady, TooMany
 from agent.pipelines.detector import Detector
+from agent.pipelines.entries import Done, Entry, Receipt, Single
 from agent.pipelines.instruments import Instruments
 from agent.pipelines.messages import Sender
 from agent.pipelines.names import check_stream
 from agent.pipelines.spec import PipelineLimits, PipelineSpec, pipeline_for
-from agent.pipelines.stream import Receipt, Single, Stream, StreamStatus, Work
-from agent.pipelines.waiting import Done, Entry, Waiting, coalesce
+from agent.pipelines.stream import Stream, StreamStatus, Work
+from agent.pipelines.waiting import Waiting
 from agent.store import outbox as outbox_table
 from agent.store import streams as streams_table
 from agent.types import Event, Rows
@@ -227,9 +228,7 @@ class Pipelines:
         self._instruments.commit_s.observe(self._clock.monotonic() - scored)
         self._round_s = self._clock.monotonic() - began
 
-    async def _settle(
-        self, stream: Stream, entries: Sequence[Entry], owners: Sequence[int], work: Work
-    ) -> None:
+    async def _settle(self, stream: Stream, entries: Sequence[Entry], work: Work) -> None:
         """Commit one stream's batch, then tell."""
         try:
             await self._commit(stream.name, work)
@@ -241,7 +240,7 @@ class Pipelines:
         self._instruments.count(work)
         for event in work.events:
             self._events.publish(event)
-        _tell(entries, [work.results[owner] for owner in owners])
+        _tell(entries, work.results)
         self._watch_grid(stream)
 
     async def _commit(self, name: str, work: Work) -> None:
@@ -315,16 +314,14 @@ class Pipelines:
             _log.info("a known stream is not watched: %s", error, extra={"stream": name})
 
 
-_Batch = tuple[Stream, list[Entry], list[int], Work]
-
-
-def _score(batches: Sequence[tuple[Stream, list[Entry], bool]]) -> list[_Batch]:
+def _score(
+    batches: Sequence[tuple[Stream, list[Entry], bool]],
+) -> list[tuple[Stream, list[Entry], Work]]:
     """In the worker thread."""
-    done = []
-    for stream, entries, flush in batches:
-        items, owners = coalesce(entries)
-        done.append((stream, entries, owners, stream.process(items, flush=flush)))
-    return done
+    return [
+        (stream, entries, stream.process(entries, flush=flush))
+        for stream, entries, flush in batches
+    ]
 
 
 def _tell(entries: Sequence[Entry], results: Sequence[Receipt | AgentError]) -> None:

@@ -15,50 +15,18 @@ import msgspec
 from agent.errors import AgentError, BadPayload, EngineFailed
 from agent.pipelines.align import Aligner
 from agent.pipelines.detector import Detector, Outcome
+from agent.pipelines.entries import Entry, Receipt, Single
 from agent.pipelines.messages import Sender, describe
+from agent.pipelines.repeats import Seen, digest
 from agent.pipelines.spec import PipelineSpec
 from agent.pipelines.summary import Summary, advance
+from agent.pipelines.waiting import coalesce
 from agent.types import Event, Message, Rows
 
 _log = logging.getLogger(__name__)
 
 #: Version of `Saved`; a state of another version starts the stream afresh.
 FORMAT = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Single:
-    """A message about one sensor alone."""
-
-    sensor: str
-    time: float
-    value: float
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What became of readings that were handed in; by now it is on the disk.
-
-    Attributes:
-        accepted: rows that the detector took.
-        dropped: rows that it did not take, by reason.
-        windows: windows that were scored.
-        warnings: warnings that began.
-    """
-
-    accepted: int = 0
-    dropped: Mapping[str, int] = field(default_factory=dict)
-    windows: int = 0
-    warnings: int = 0
-
-    def __add__(self, other: "Receipt") -> "Receipt":
-        reasons = [*self.dropped, *(r for r in other.dropped if r not in self.dropped)]
-        return Receipt(
-            self.accepted + other.accepted,
-            {r: self.dropped.get(r, 0) + other.dropped.get(r, 0) for r in reasons},
-            self.windows + other.windows,
-            self.warnings + other.warnings,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +74,7 @@ class Work:
         messages: rows for the outbox.
         events: for local listeners, after the commit.
         state: the stream's state, for the same transaction.
-        results: one for each entry of the batch.
+        results: one for each entry, in its order.
         rows: rows that came.
         readings: single values in them.
         receipt: of the whole batch.
@@ -136,6 +104,7 @@ class Saved(msgspec.Struct):
     model: str
     detector: bytes
     grid: bytes
+    seen: bytes
     summary: Summary = msgspec.field(default_factory=Summary)
     phase: str = "learning"
     progress: float = 0.0
@@ -188,22 +157,24 @@ class Stream:
             raise
         self._committed = state
 
-    def process(self, batch: Sequence[Rows | Single], *, flush: bool = False) -> Work:
+    def process(self, entries: Sequence[Entry], *, flush: bool = False) -> Work:
         """Score what came; the stream is changed, until `undo`.
 
-        An entry that fails leaves no trace, and the others are as if it had not come.
+        An entry that fails leaves no trace, and the others are as if it had not come. One that came
+        before has no effect again.
 
         Args:
-            batch: in the order of arrival.
+            entries: in the order of arrival.
             flush: no more single readings are to be waited for.
         """
-        try:
-            return self._process(batch, flush=flush)
-        except AgentError as error:
-            self.undo()
-            if len(batch) <= 1:
-                return Work(results=[error for _ in batch], state=self._snapshot())
-        return self._one_by_one(batch)
+        digests = [digest(entry.item) for entry in entries]
+        new = self._new(digests)
+        work = self._score([entries[i] for i in new], flush=flush)
+        told = dict(zip(new, work.results, strict=True))
+        self._seen.add(digests[i] for i in new if isinstance(told[i], Receipt))
+        work.results = [told.get(i) or self._repeat(entry, work) for i, entry in enumerate(entries)]
+        work.state = self._snapshot()
+        return work
 
     def commit(self, state: bytes) -> None:
         """What `process` gave is on the disk."""
@@ -224,7 +195,8 @@ class Stream:
     def _fresh(self, model: str) -> None:
         self._detector = self._make()
         self._grid = Aligner(self.spec.align)
-        self._saved = Saved(model=model, detector=b"", grid=b"")
+        self._seen = Seen()
+        self._saved = Saved(model=model, detector=b"", grid=b"", seen=b"")
 
     def _restore(self, state: bytes) -> None:
         saved = _decode(state)
@@ -232,11 +204,13 @@ class Stream:
             raise BadPayload(f"the stream's state is of {saved.model}, format {saved.format}")
         self._detector.restore(saved.detector)
         self._grid.restore(saved.grid)
+        self._seen = Seen(saved.seen)
         self._saved = saved
 
     def _snapshot(self) -> bytes:
         self._saved.detector = self._detector.state()
         self._saved.grid = self._grid.state()
+        self._saved.seen = self._seen.state()
         return msgspec.msgpack.encode(self._saved)
 
     def _go_back(self, state: bytes | None) -> None:
@@ -244,9 +218,37 @@ class Stream:
         if state is not None:
             self._restore(state)
 
-    def _process(self, batch: Sequence[Rows | Single], *, flush: bool = False) -> Work:
+    def _new(self, digests: Sequence[bytes]) -> list[int]:
+        """Which entries did not come before, neither earlier nor in this batch."""
+        first: dict[bytes, int] = {}
+        for number, found in enumerate(digests):
+            if found not in self._seen:
+                first.setdefault(found, number)
+        return list(first.values())
+
+    def _repeat(self, entry: Entry, work: Work) -> Receipt:
+        receipt = Receipt(dropped={"repeat": entry.rows})
+        work.rows += entry.rows
+        work.receipt += receipt
+        self._saved.rows += entry.rows
+        self._drop(receipt.dropped)
+        return receipt
+
+    def _score(self, entries: Sequence[Entry], *, flush: bool) -> Work:
+        items, owners = coalesce(entries)
+        try:
+            work = self._score_all(items, flush=flush)
+            work.results = [work.results[owner] for owner in owners]
+            return work
+        except AgentError as error:
+            self.undo()
+            if len(entries) <= 1:
+                return Work(results=[error for _ in entries])
+        return self._score_each([entry.item for entry in entries])
+
+    def _score_all(self, items: Sequence[Rows | Single], *, flush: bool = False) -> Work:
         work = Work()
-        for item in batch:
+        for item in items:
             if isinstance(item, Single):
                 self._grid.push(item.sensor, item.time, item.value)
                 work.results.append(Receipt())
@@ -255,22 +257,21 @@ class Stream:
         rows = self._grid.take(self.name, everything=flush)
         if rows is not None:
             self._push(rows, work)
-        work.state = self._snapshot()
         return work
 
-    def _one_by_one(self, batch: Sequence[Rows | Single]) -> Work:
+    def _score_each(self, items: Sequence[Rows | Single]) -> Work:
+        """Again, none joined with another, so that the failing ones fail alone."""
         whole = Work()
         state = self._committed
-        for item in batch:
+        for item in items:
             try:
-                part = self._process([item])
+                part = self._score_all([item])
             except AgentError as error:
                 self._go_back(state)
                 whole.results.append(error)
             else:
-                state = part.state
+                state = self._snapshot()
                 whole.add(part)
-        whole.state = self._snapshot()
         return whole
 
     def _push(self, rows: Rows, work: Work) -> Receipt:
@@ -306,13 +307,17 @@ class Stream:
         saved.windows += receipt.windows
         saved.warnings += receipt.warnings
         saved.last = float(rows.time[-1])
-        for reason, number in receipt.dropped.items():
-            saved.dropped[reason] = saved.dropped.get(reason, 0) + number
+        self._drop(receipt.dropped)
         for alarm in outcome.alarms:
             saved.warning = alarm.id if alarm.kind == "raised" else ""
         if len(outcome.scores):
             saved.score = float(outcome.scores[-1])
             saved.shares = dict(zip(outcome.sensors, outcome.shares[-1].tolist(), strict=True))
+
+    def _drop(self, dropped: Mapping[str, int]) -> None:
+        counts = self._saved.dropped
+        for reason, number in dropped.items():
+            counts[reason] = counts.get(reason, 0) + number
 
     def _report(self, rows: Rows, outcome: Outcome, work: Work) -> None:
         """What the batch sends, in the order in which it happened."""

@@ -1,40 +1,15 @@
 """Readings that wait to be scored: bounded, in order, and taken in batches. Pure."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import groupby
 
 import numpy as np
 
-from agent.errors import AgentError, TooMany
+from agent.errors import TooMany
+from agent.pipelines.entries import Entry, Single
 from agent.pipelines.spec import PipelineLimits
-from agent.pipelines.stream import Receipt, Single
 from agent.types import Rows
-
-#: Called once in the event loop, after the commit or with what prevented it.
-Done = Callable[[Receipt | AgentError], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """Something handed in.
-
-    Attributes:
-        item: rows, or one sensor's reading.
-        done: told what became of it.
-        exact: whether `done` wants a receipt of its own; others may be scored as one table, and
-            share a receipt.
-    """
-
-    item: Rows | Single
-    done: Done
-    exact: bool = False
-
-    @property
-    def rows(self) -> int:
-        """What it counts against the bound."""
-        return len(self.item) if isinstance(self.item, Rows) else 1
 
 
 class Waiting:

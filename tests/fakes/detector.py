@@ -82,7 +82,7 @@ class FakeDetector:
             s.sensors, s.total = list(rows.sensors), [0.0] * len(rows.sensors)
         before = s.learned
         scored, alarms, dropped = [], [], 0
-        for time, values in zip(rows.time.tolist(), rows.values, strict=True):
+        for time, values in zip(rows.time.tolist(), np.nan_to_num(rows.values), strict=True):
             if time <= s.last:
                 dropped += 1
                 continue

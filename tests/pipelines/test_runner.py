@@ -22,9 +22,9 @@ from agent.errors import (
     TooMany,
 )
 from agent.pipelines.align import AlignSettings
+from agent.pipelines.entries import Receipt, Single
 from agent.pipelines.runner import Pipelines
 from agent.pipelines.spec import PipelineLimits, PipelineSpec
-from agent.pipelines.stream import Receipt, Single
 from agent.store.db import Database
 from agent.store.outbox import Outbox
 from agent.telemetry.events import EventBus

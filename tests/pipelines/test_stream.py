@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from agent.clock import SystemClock
 from agent.errors import BadPayload, EngineFailed
+from agent.pipelines.entries import Entry, Receipt, Single
 from agent.pipelines.messages import Sender
 from agent.pipelines.spec import PipelineSpec
-from agent.pipelines.stream import Receipt, Single, Stream
+from agent.pipelines.stream import Stream
 from agent.types import Rows
 from tests.fakes.detector import FakeDetector
 
@@ -23,6 +24,10 @@ def stream(
     sender = Sender("dev", "edge", SystemClock())
     spec = PipelineSpec("pumps", "pump")
     return Stream("pump-1", spec, model, lambda: FakeDetector(before_push), sender)
+
+
+def entries(batch: list[Rows | Single]) -> list[Entry]:
+    return [Entry(item, lambda _: None) for item in batch]
 
 
 def rows(start: int, count: int = 1, value: float = 1.0) -> Rows:
@@ -49,7 +54,7 @@ def test_a_stream_resumed_from_its_state_does_what_the_first_one_would(
 ) -> None:
     first, second = stream(), stream()
     for number, batch in enumerate(batches):
-        ours, theirs = first.process(batch), second.process(batch)
+        ours, theirs = first.process(entries(batch)), second.process(entries(batch))
         assert [str(r) for r in ours.results] == [str(r) for r in theirs.results]
         assert [m.topic.split("/")[3] for m in ours.messages] == [
             m.topic.split("/")[3] for m in theirs.messages
@@ -65,10 +70,10 @@ def test_an_undone_batch_leaves_no_trace(batches: list[list[Rows | Single]]) -> 
     changed = stream()
     for batch in batches:
         before = changed.status()
-        changed.process(batch)
+        changed.process(entries(batch))
         changed.undo()
         assert changed.status() == before
-        changed.commit(changed.process(batch).state)
+        changed.commit(changed.process(entries(batch)).state)
 
 
 def test_a_failing_entry_leaves_no_trace_among_others() -> None:
@@ -77,15 +82,15 @@ def test_a_failing_entry_leaves_no_trace_among_others() -> None:
             raise EngineFailed("no")
 
     failing, clean = stream(before_push=fail), stream()
-    work = failing.process([rows(0, 12), rows(12, value=50.0), rows(13, 2)])
-    clean.process([rows(0, 12), rows(13, 2)])
+    work = failing.process(entries([rows(0, 12), rows(12, value=50.0), rows(13, 2)]))
+    clean.process(entries([rows(0, 12), rows(13, 2)]))
     assert [type(result) for result in work.results] == [Receipt, EngineFailed, Receipt]
     assert failing.status() == clean.status()
     assert (work.rows, work.receipt.windows) == (14, 4)
 
 
 def test_a_state_of_another_model_or_format_is_refused_and_leaves_a_new_stream() -> None:
-    state = stream().process([rows(0, 12)]).state
+    state = stream().process(entries([rows(0, 12)])).state
     changed = msgspec.msgpack.encode({**msgspec.msgpack.decode(state), "format": 99})
     for other, given_state in [
         (stream("pump 2.0.0"), state),
@@ -95,9 +100,37 @@ def test_a_state_of_another_model_or_format_is_refused_and_leaves_a_new_stream()
         with pytest.raises(BadPayload):
             other.resume(given_state)
         assert other.status().rows == 0
-        assert other.process([rows(0, 12)]).receipt.accepted == 12
+        assert other.process(entries([rows(0, 12)])).receipt.accepted == 12
 
 
 def test_receipts_add_up() -> None:
     total = Receipt(1, {"late": 1}, 2, 0) + Receipt(2, {"late": 1, "same": 3}, 1, 1)
     assert total == Receipt(3, {"late": 2, "same": 3}, 3, 1)
+
+
+@given(batches)
+def test_what_is_sent_again_after_a_crash_has_no_effect_again(
+    batches: list[list[Rows | Single]],
+) -> None:
+    """Whatever was committed and not acknowledged comes again, to a stream made from the state."""
+    once, again = stream(), stream()
+    for batch in batches:
+        once.process(entries(batch))
+        state = again.process(entries(batch)).state
+        again = stream()
+        again.resume(state)
+        work = again.process(entries(batch))
+        assert work.messages == []
+        assert all(isinstance(result, Receipt) for result in work.results)
+        again = stream()
+        again.resume(work.state)
+    assert once.status().windows == again.status().windows
+    assert once.status().warnings == again.status().warnings
+
+
+def test_a_repeat_is_told_so_and_counted() -> None:
+    watched = stream()
+    work = watched.process(entries([rows(0, 12), rows(0, 12)]))
+    assert work.results == [Receipt(12, {}, 2, 0), Receipt(0, {"repeat": 12}, 0, 0)]
+    status = watched.status()
+    assert (status.rows, status.dropped) == (24, {"repeat": 12})

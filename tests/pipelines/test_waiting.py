@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import TooMany
+from agent.pipelines.entries import Entry, Single
 from agent.pipelines.spec import PipelineLimits
-from agent.pipelines.stream import Single
-from agent.pipelines.waiting import Entry, Waiting, coalesce
+from agent.pipelines.waiting import Waiting, coalesce
 from agent.types import Rows
 
 

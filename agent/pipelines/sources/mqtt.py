@@ -20,9 +20,8 @@ from typing import Protocol
 from agent.clock import Clock
 from agent.errors import AgentError, EngineFailed, TooMany, Unavailable
 from agent.pipelines.decode import decode_json, decode_single
+from agent.pipelines.entries import Done, Receipt, Single
 from agent.pipelines.names import check_sensors, check_size, check_stream
-from agent.pipelines.stream import Receipt, Single
-from agent.pipelines.waiting import Done
 from agent.types import Rows
 
 #: Messages held for another try; a broker keeps those of QoS 1 beyond, and sends them again.

@@ -18,6 +18,7 @@ from agent.errors import (
     TooLarge,
     TooMany,
 )
+from agent.pipelines.entries import Done, Receipt, Single
 from agent.pipelines.names import MAX_PAYLOAD
 from agent.pipelines.sources.mqtt import (
     MAX_ENGINE_TRIES,
@@ -27,8 +28,6 @@ from agent.pipelines.sources.mqtt import (
     fixed_part,
     read,
 )
-from agent.pipelines.stream import Receipt, Single
-from agent.pipelines.waiting import Done
 from agent.types import Rows
 
 NOW = 1_750_000_000.0
