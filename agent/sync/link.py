@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from agent.clock import Clock
 from agent.errors import AgentError, BadRequest
-from agent.sync.attempts import CONTESTED, Attempts, Ending, Protocol
+from agent.sync.attempts import CONTESTED, Attempts, Protocol
 from agent.sync.connection import Connection, Ended, OnAck, taken_over
 from agent.sync.settings import LinkSettings, Will
 from agent.sync.topics import matches
@@ -112,11 +112,12 @@ class Link:
         """Say goodbye and disconnect; what is in flight is reported as unacknowledged. Idempotent."""
         if self._connection is not None and self.connected:
             await self._connection.leave()
+        self._set_state("stopped", None)
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
-        self._set_state("stopped", None)
+            self._task = self._connection = None
+        self.protocol = ""
 
     def publish(
         self,
@@ -160,16 +161,12 @@ class Link:
     async def _run(self) -> None:
         while True:
             self._set_state("connecting", self.reason)
-            how, lived_s = await self._connect_and_live()
-            if self._failures:
-                self._failures.inc(1, how)
-            pause = self._attempts.ended(how, lived_s)
-            self._set_state("waiting", self._explained(how))
+            pause = await self._connect_and_live()
             log.info("no connection to %s, next try in %.1f s: %s", self.broker, pause, self.reason)
             await self._clock.sleep(pause)
 
-    async def _connect_and_live(self) -> tuple[Ending, float]:
-        """One connection from the first packet to its end; how it ended, and after how long."""
+    async def _connect_and_live(self) -> float:
+        """One connection from the first packet to its end; the pause to follow, seconds."""
         attempt = self._attempts.next()
         address = self._settings.addresses[attempt.broker]
         self.broker = str(address)
@@ -184,12 +181,21 @@ class Link:
             await connection.ended
             raise AssertionError("a connection ends with a reason")
         except Ended as end:
-            self.reason = end.error
-            return end.how, self._clock.monotonic() - began
+            return self._note(end, self._clock.monotonic() - began)
         finally:
-            self._connection = None
-            self.protocol = ""
             connection.close()
+
+    def _note(self, end: Ended, lived_s: float) -> float:
+        """Take note of an end, before those hear of it who have something in flight."""
+        self._connection = None
+        self.protocol = ""
+        if self._failures:
+            self._failures.inc(1, end.how)
+        pause = self._attempts.ended(end.how, lived_s)
+        contested = end.how == "lost" and self._attempts.contested >= CONTESTED
+        reason = taken_over(self.broker, self._settings.client_id) if contested else end.error
+        self._set_state("waiting", reason)
+        return pause
 
     def _established(self, protocol: Protocol, connection: Connection) -> None:
         self._attempts.connected()
@@ -200,12 +206,6 @@ class Link:
             connection.subscribe(list(self._handlers))
         self._set_state("connected", None)
         log.info("connected to %s with MQTT %s", self.broker, protocol)
-
-    def _explained(self, how: Ending) -> AgentError | None:
-        """The reason, with a suspicion that a single end cannot show."""
-        if how == "lost" and self._attempts.contested >= CONTESTED:
-            return taken_over(self.broker, self._settings.client_id)
-        return self.reason
 
     def _set_state(self, state: State, reason: AgentError | None) -> None:
         self.reason = reason

@@ -1,7 +1,7 @@
 """Which row of the outbox goes next. Pure.
 
 Rows are looked up in order of arrival, class by class; each class has a cursor behind which every row
-was either sent on this connection or parked because the broker refused it. More important classes
+was either sent on this connection or is of a topic that the broker refused. More important classes
 always go first; within a class, and so within a topic, order of arrival holds.
 """
 
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from agent.store.outbox import CLASSES, Queued
 from agent.types import MessageClass
 
-RETRY_REFUSED_S = 60.0  # seconds until a message that the broker refused is offered again
+RETRY_REFUSED_S = 60.0  # seconds until a topic that the broker refused is offered again
+MAX_REFUSED = 256  # topics remembered; with more the whole class waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,9 @@ class Fetch:
 class SendQueue:
     """The rows on their way, from the table to the acknowledgement.
 
-    A row is *ready* (looked up), *in flight* (sent), *settling* (acknowledged, still in the table) or
-    *parked* (refused for now). Only rows that are none of these are looked up again.
+    A row is *ready* (looked up), *in flight* (sent) or *settling* (acknowledged, still in the table).
+    Rows of a refused topic stay in the table until its time has come again: what follows on that
+    topic would be refused as well, and must not overtake.
     """
 
     def __init__(self, ahead: int) -> None:
@@ -48,7 +50,10 @@ class SendQueue:
         self._news = 0
         self._in_flight: dict[int, Queued] = {}
         self._settling: set[int] = set()
-        self._parked: dict[int, tuple[MessageClass, float]] = {}
+        self._refused: dict[
+            str, tuple[MessageClass, float]
+        ] = {}  # by topic, with the time to retry
+        self._held: dict[MessageClass, float] = {}
 
     @property
     def in_flight(self) -> int:
@@ -58,7 +63,8 @@ class SendQueue:
     def connected(self) -> None:
         """A connection begins: whatever was on its way is to be sent again."""
         self._in_flight.clear()
-        self._parked.clear()
+        self._refused.clear()
+        self._held.clear()
         for kind in CLASSES:
             self._rewind(kind)
 
@@ -74,6 +80,7 @@ class SendQueue:
             Fetch(kind, self._after[kind], wanted, self._news)
             for kind in CLASSES
             if self._more[kind]
+            and kind not in self._held
             and (wanted := self._ahead - len(self._ready[kind])) > self._ahead // 2
         ]
 
@@ -88,10 +95,15 @@ class SendQueue:
             self._more[fetch.kind] = False
 
     def peek(self) -> Queued | None:
-        """The row that goes next; it stays until `sent`."""
+        """The row that goes next; it stays until `sent` or `skip`."""
         for kind in CLASSES:
-            if self._ready[kind]:
-                return self._ready[kind][0]
+            if kind in self._held:
+                continue
+            ready = self._ready[kind]
+            while ready and ready[0].message.topic in self._refused:
+                ready.popleft()
+            if ready:
+                return ready[0]
             if self._more[kind]:
                 return None  # something more important may be in the table
         return None
@@ -114,21 +126,36 @@ class SendQueue:
         """The table has let go of them."""
         self._settling.difference_update(row.seq for row in rows)
 
-    def refused(self, row: Queued, now: float) -> None:
-        """The broker refused it: park it. `now` is monotonic, seconds."""
+    def refused(self, row: Queued, now: float) -> bool:
+        """The broker refused it: its topic waits. `now` is monotonic, seconds.
+
+        Returns:
+            Whether that is new.
+        """
         self._in_flight.pop(row.seq, None)
-        self._parked[row.seq] = (row.message.kind, now + RETRY_REFUSED_S)
+        topic, kind = row.message.topic, row.message.kind
+        if topic in self._refused or kind in self._held:
+            return False
+        if len(self._refused) < MAX_REFUSED:
+            self._refused[topic] = (kind, now + RETRY_REFUSED_S)
+        else:
+            self._held[kind] = now + RETRY_REFUSED_S
+        return True
 
     def next_retry(self) -> float | None:
-        """When the first parked row is due, monotonic seconds; None when nothing is parked."""
-        return min((due for _, due in self._parked.values()), default=None)
+        """When the first refused topic is due, monotonic seconds; None when there is none."""
+        topics = (due for _, due in self._refused.values())
+        return min((*topics, *self._held.values()), default=None)
 
-    def unpark(self, now: float) -> None:
-        """Offer the rows again whose time has come."""
-        due = {seq: kind for seq, (kind, at) in self._parked.items() if at <= now}
-        for seq in due:
-            del self._parked[seq]
-        for kind in set(due.values()):
+    def retry(self, now: float) -> None:
+        """Offer again whatever was refused and whose time has come."""
+        topics = {topic: kind for topic, (kind, due) in self._refused.items() if due <= now}
+        held = {kind for kind, due in self._held.items() if due <= now}
+        for topic in topics:
+            del self._refused[topic]
+        for kind in held:
+            del self._held[kind]
+        for kind in held.union(topics.values()):
             self._rewind(kind)
 
     def _rewind(self, kind: MessageClass) -> None:
@@ -137,4 +164,4 @@ class SendQueue:
         self._more[kind] = True
 
     def _busy(self, seq: int) -> bool:
-        return seq in self._in_flight or seq in self._settling or seq in self._parked
+        return seq in self._in_flight or seq in self._settling

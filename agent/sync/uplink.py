@@ -26,7 +26,7 @@ SETTLE_ROWS = 256  # acknowledged rows taken out at once while more are coming
 SETTLE_TAIL_ROWS = 16  # that are worth a commit of their own when nothing more is in flight
 SETTLE_S = 0.5  # seconds until fewer are taken out: one commit for the trickle of an idle device
 FETCH_BYTES = 1 << 20  # payload held ready, beside the rows in flight
-RETRY_S = 5.0  # seconds until a failing disk is tried again
+RETRY_S = 5.0  # until a failing disk is tried again
 EXPIRE_S = 60.0  # seconds between looks for rows that are worthless by now
 
 
@@ -38,12 +38,19 @@ class Uplink:
     """
 
     def __init__(
-        self, outbox: Outbox, link: Link, *, clock: Clock, metrics: "Metrics | None" = None
+        self,
+        outbox: Outbox,
+        link: Link,
+        *,
+        clock: Clock,
+        metrics: "Metrics | None" = None,
+        retry_s: float = RETRY_S,
     ) -> None:
         self.delivered = 0
         self._outbox = outbox
         self._link = link
         self._clock = clock
+        self._retry_s = retry_s
         self._queue = SendQueue(ahead=2 * link.window)
         self._acknowledged: list[Queued] = []
         self._was_connected = False
@@ -137,23 +144,25 @@ class Uplink:
             self._acknowledged.append(row)
             self._settle_in_time()
         elif self._link.connected:
-            self._park(row, error)
+            self._refuse(row, error)
         self._pump_soon()
 
-    def _park(self, row: Queued, error: AgentError) -> None:
-        log.warning("%s stays queued: %s", row.message.id, error)
+    def _refuse(self, row: Queued, error: AgentError) -> None:
+        now = self._clock.monotonic()
+        if self._queue.refused(row, now):
+            log.warning("messages to %s stay queued: %s", row.message.topic, error)
         if self._refused:
             self._refused.inc()
-        now = self._clock.monotonic()
-        self._queue.refused(row, now)
-        due = self._queue.next_retry() or now
-        self._after("retry", due - now, self._unpark)
+        self._retry_in_time()
 
-    def _unpark(self) -> None:
-        self._queue.unpark(self._clock.monotonic())
-        if (due := self._queue.next_retry()) is not None:
-            self._after("retry", due - self._clock.monotonic(), self._unpark)
+    def _retry(self) -> None:
+        self._queue.retry(self._clock.monotonic())
+        self._retry_in_time()
         self._pump_soon()
+
+    def _retry_in_time(self) -> None:
+        if (due := self._queue.next_retry()) is not None:
+            self._after("retry", due - self._clock.monotonic(), self._retry)
 
     # The table.
 
@@ -164,7 +173,7 @@ class Uplink:
             )
         except AgentError as error:
             log.warning("the outbox cannot be read: %s", error)
-            self._after("pump", RETRY_S, self._pump_soon)
+            self._after("pump", self._retry_s, self._pump_soon)
             return
         finally:
             self._fetching = False
@@ -194,7 +203,7 @@ class Uplink:
         except StorageFailed as error:
             log.warning("delivered messages cannot be taken out of the outbox: %s", error)
             self._acknowledged.extend(rows)
-            self._after("settle", RETRY_S, self._settle_now)
+            self._after("settle", self._retry_s, self._settle_now)
         else:
             self._queue.settled(rows)
         finally:

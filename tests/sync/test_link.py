@@ -364,9 +364,11 @@ async def test_a_broker_that_stops_acknowledging_is_given_up_and_the_sender_told
     async with fake_broker({CONNECT: lambda _: ACCEPT_5}) as fake:
         link = links.make(fake.url, ack_timeout_s=0.2)
         await until(lambda: link.connected)
-        answers = publish(link, "a")
+        answers: list = []
+        link.publish("a", b"x", on_ack=lambda e: answers.append((e, link.connected)))
         await until(lambda: answers)
-        assert isinstance(answers[0], NotReachable)
+        assert isinstance(answers[0][0], NotReachable)
+        assert not answers[0][1], "the link is down before the senders hear of it"
         await until(lambda: len(fake.connects) >= 2)
 
 

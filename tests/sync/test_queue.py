@@ -5,12 +5,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from agent.store.outbox import CLASSES, Queued
-from agent.sync.queue import RETRY_REFUSED_S, SendQueue
+from agent.sync.queue import MAX_REFUSED, RETRY_REFUSED_S, SendQueue
 from agent.types import Message
 
 
 def row(seq: int, kind: str = "telemetry") -> Queued:
-    return Queued(seq, Message(f"id-{seq}", kind, f"t/{kind}", b"", 0.0))
+    return Queued(seq, Message(f"id-{seq}", kind, f"t/{kind}/{seq % 3}", b"", 0.0))
 
 
 def serve(queue: SendQueue, table: list[Queued]) -> None:
@@ -57,18 +57,43 @@ def test_an_answer_from_before_a_reconnect_is_passed_over():
     assert queue.peek().seq == 1
 
 
-def test_a_refused_row_is_offered_again_later_and_holds_nothing_up():
+def test_a_refused_topic_is_offered_again_later_in_order_and_holds_no_other_up():
     queue = SendQueue(ahead=10)
-    table = [row(1), row(2)]
+    table = [row(1), row(2), row(4)]
     serve(queue, table)
     serve(queue, table)
     first = queue.peek()
     queue.sent(first)
-    queue.refused(first, now=0.0)
+    assert queue.refused(first, now=0.0)
     assert queue.peek().seq == 2
     queue.sent(queue.peek())
+    assert queue.peek() is None
     assert queue.next_retry() == RETRY_REFUSED_S
-    queue.unpark(RETRY_REFUSED_S)
+    queue.retry(RETRY_REFUSED_S)
+    serve(queue, table)
+    assert [queue.peek().seq, queue.next_retry()] == [1, None]
+    queue.sent(queue.peek())
+    assert queue.peek().seq == 4
+
+
+def test_a_broker_that_refuses_everything_fills_no_memory():
+    queue = SendQueue(ahead=10)
+    refused = [
+        Queued(n, Message(f"id-{n}", "escalation", f"t/{n}", b"", 0.0)) for n in range(1, 2000)
+    ]
+    table = [*refused, row(5000)]
+    news = sent = 0
+    while True:
+        serve(queue, table)
+        if (next_row := queue.peek()) is None or next_row.message.kind != "escalation":
+            break
+        queue.sent(next_row)
+        sent += 1
+        news += queue.refused(next_row, now=0.0)
+    assert sent == news == MAX_REFUSED + 1
+    serve(queue, table)
+    assert queue.peek().seq == 5000
+    queue.retry(RETRY_REFUSED_S)
     serve(queue, table)
     assert queue.peek().seq == 1
 
@@ -82,7 +107,7 @@ class Sending(RuleBasedStateMachine):
         self.table: list[Queued] = []
         self.in_flight: list[Queued] = []
         self.settling: list[Queued] = []
-        self.parked: set[int] = set()
+        self.parked: set[str] = set()
         self.seq = 0
         self.now = 0.0
 
@@ -103,7 +128,7 @@ class Sending(RuleBasedStateMachine):
             assert next_row in self.table
             assert next_row not in self.in_flight
             assert next_row not in self.settling
-            assert next_row.seq not in self.parked
+            assert next_row.message.topic not in self.parked
             self.queue.sent(next_row)
             self.in_flight.append(next_row)
 
@@ -119,7 +144,7 @@ class Sending(RuleBasedStateMachine):
     def refuse(self) -> None:
         refused = self.in_flight.pop(0)
         self.queue.refused(refused, self.now)
-        self.parked.add(refused.seq)
+        self.parked.add(refused.message.topic)
 
     @rule()
     def settle(self) -> None:
@@ -130,7 +155,7 @@ class Sending(RuleBasedStateMachine):
     @rule()
     def time_passes(self) -> None:
         self.now += RETRY_REFUSED_S
-        self.queue.unpark(self.now)
+        self.queue.retry(self.now)
         self.parked.clear()
 
     @rule()

@@ -1,0 +1,247 @@
+"""The uplink: everything goes once the link is up, once settled it is gone, and never before."""
+
+import asyncio
+import json
+import math
+
+import pytest
+
+from agent.errors import NotReachable
+from agent.store.db import Database
+from agent.store.outbox import Outbox, OutboxLimits, insert
+from agent.sync.queue import RETRY_REFUSED_S
+from agent.sync.uplink import Uplink
+from agent.types import Message
+from tests.fakes.clock import FakeClock
+from tests.fakes.link import FakeLink
+from tests.sync.conftest import until
+from tools.fleet.receiver import Receiver
+
+START = 1_700_000_000.0
+
+
+def message(number: int, kind: str = "telemetry", expires: float = math.inf) -> Message:
+    id_ = f"id-{number:06}"
+    payload = json.dumps({"id": id_, "class": kind}).encode()
+    return Message(id_, kind, f"edge/d/x/{kind}/{number % 3}", payload, START, expires)
+
+
+class Stage:
+    """An outbox, a link that the test drives, and the uplink between them."""
+
+    def __init__(self, path, window: int = 10) -> None:
+        self.clock = FakeClock(START)
+        self.database = Database.open(path, clock=self.clock)
+        self.outbox = Outbox(self.database, OutboxLimits(rows=1000))
+        self.link = FakeLink(window)
+        self.uplink = Uplink(self.outbox, self.link, clock=self.clock, retry_s=0.05)
+
+    @property
+    def sent(self) -> list[str]:
+        return [json.loads(payload)["id"] for _, payload in self.link.sent]
+
+    async def answer_all(self) -> None:
+        """Acknowledge until the table is empty."""
+        async with asyncio.timeout(20):
+            while (await self.outbox.counts()).total.queued:
+                self.link.answer(100)
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def stage(tmp_path):
+    made = Stage(tmp_path / "agent.db")
+    await made.outbox.start()
+    made.uplink.start()
+    yield made
+    await made.uplink.close()
+    await made.database.close()
+
+
+async def test_what_was_queued_before_goes_once_the_link_is_up(stage):
+    await stage.outbox.put([message(n) for n in range(25)])
+    assert stage.sent == []
+    stage.link.connect()
+    await stage.answer_all()
+    assert stage.sent == [f"id-{n:06}" for n in range(25)]
+    assert (await stage.outbox.counts()).total.delivered == 25
+
+
+async def test_what_is_put_while_connected_goes_at_once(stage):
+    stage.link.connect()
+    await stage.outbox.put([message(1)])
+    await until(lambda: stage.sent == ["id-000001"])
+    await stage.database.write(lambda c: insert(c, [message(2)]))
+    await until(lambda: len(stage.sent) == 2)
+
+
+async def test_nothing_leaves_the_table_before_it_is_acknowledged(stage):
+    await stage.outbox.put([message(n) for n in range(5)])
+    stage.link.connect()
+    await until(lambda: len(stage.sent) == 5)
+    stage.link.answer(3)
+    await until(lambda: stage.uplink.delivered == 3)
+    await stage.uplink.close()
+    counts = (await stage.outbox.counts()).total
+    assert (counts.delivered, counts.queued) == (3, 2)
+
+
+async def test_no_more_than_the_window_is_in_flight(stage):
+    await stage.outbox.put([message(n) for n in range(50)])
+    stage.link.connect()
+    await until(lambda: len(stage.sent) == 10)
+    await asyncio.sleep(0.05)
+    assert len(stage.sent) == 10
+    stage.link.answer(4)
+    await until(lambda: len(stage.sent) == 14)
+
+
+async def test_an_escalation_overtakes_telemetry(stage):
+    await stage.outbox.put([message(n) for n in range(30)])
+    stage.link.connect()
+    await until(lambda: len(stage.sent) == 10)
+    await stage.outbox.put([message(100, "escalation")])
+    await asyncio.sleep(0.05)  # the look-up
+    stage.link.answer(1)
+    await until(lambda: len(stage.sent) == 11)
+    assert stage.sent[-1] == "id-000100"
+
+
+async def test_after_a_cut_only_what_was_not_acknowledged_goes_again_with_the_same_id(stage):
+    await stage.outbox.put([message(n) for n in range(8)])
+    stage.link.connect()
+    await until(lambda: len(stage.sent) == 8)
+    stage.link.answer(5)
+    stage.link.cut()
+    stage.link.connect()
+    await until(lambda: len(stage.sent) == 11)
+    assert stage.sent[8:] == [f"id-{n:06}" for n in (5, 6, 7)]
+    await stage.answer_all()
+
+
+async def test_a_refused_message_stays_and_is_tried_later_and_holds_nothing_up(stage, caplog):
+    await stage.outbox.put([message(1), message(2)])
+    stage.link.connect()
+    await until(lambda: len(stage.sent) == 2)
+    stage.link.answer(1, NotReachable("the broker refused the message: Not authorized (135)"))
+    stage.link.answer(1)
+    await until(lambda: "messages to edge/d/x/telemetry/1 stay queued" in caplog.text)
+    await until(lambda: stage.uplink.delivered == 1)
+    stage.clock.advance(RETRY_REFUSED_S)
+    stage.uplink._retry()
+    await until(lambda: stage.sent == ["id-000001", "id-000002", "id-000001"])
+    await stage.answer_all()
+
+
+async def test_a_cut_with_messages_in_flight_is_no_refusal(stage, caplog):
+    """What is in flight when the connection breaks is neither logged one by one nor made to wait."""
+    await stage.outbox.put([message(n) for n in range(10)])
+    stage.link.connect()
+    await until(lambda: len(stage.sent) == 10)
+    stage.link.cut()
+    assert caplog.text == ""
+    stage.link.connect()
+    await until(lambda: len(stage.sent) == 20)
+
+
+async def test_what_expired_does_not_go_and_is_counted(stage):
+    await stage.outbox.put(
+        [message(1, expires=START + 10), message(2), message(3, expires=START + 99)]
+    )
+    stage.clock.advance(50)
+    stage.link.connect()
+    await until(lambda: len(stage.sent) == 2)
+    await stage.answer_all()
+    counts = (await stage.outbox.counts()).total
+    assert (counts.delivered, counts.expired, counts.queued) == (2, 1, 0)
+    assert stage.sent == ["id-000002", "id-000003"]
+
+
+async def test_a_failing_disk_keeps_delivered_rows_to_be_taken_out_later(stage):
+    await stage.outbox.put([message(n) for n in range(3)])
+    await stage.database.write(
+        lambda c: c.execute(
+            "CREATE TRIGGER broken BEFORE DELETE ON outbox BEGIN SELECT raise(ABORT, 'disk'); END"
+        )
+    )
+    stage.link.connect()
+    await until(lambda: len(stage.sent) == 3)
+    stage.link.answer(3)
+    await until(lambda: stage.uplink.delivered == 3)
+    await asyncio.sleep(0.7)
+    assert (await stage.outbox.counts()).total.queued == 3
+    await stage.database.write(lambda c: c.execute("DROP TRIGGER broken"))
+    async with asyncio.timeout(10):
+        while (await stage.outbox.counts()).total.queued:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert len(stage.sent) == 3
+
+
+async def test_closing_takes_out_what_is_acknowledged_and_is_idempotent(stage):
+    await stage.outbox.put([message(1)])
+    stage.link.connect()
+    await until(lambda: len(stage.sent) == 1)
+    stage.link.answer(1)
+    await stage.uplink.close()
+    await stage.uplink.close()
+    assert (await stage.outbox.counts()).total.delivered == 1
+
+
+# With a real broker.
+
+
+@pytest.fixture
+async def real(tmp_path, broker, links):
+    clock = FakeClock(START)
+    database = Database.open(tmp_path / "agent.db", clock=clock)
+    outbox = Outbox(database)
+    await outbox.start()
+    link = links.make(broker.url, window=50)
+    uplink = Uplink(outbox, link, clock=clock)
+    uplink.start()
+    yield outbox, uplink
+    await uplink.close()
+    await database.close()
+
+
+async def drained(outbox) -> None:
+    async with asyncio.timeout(60):
+        while (await outbox.counts()).total.queued:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def test_everything_arrives_in_order_at_a_subscriber(real, broker):
+    outbox, _ = real
+    arrived = []
+    receiver = Receiver(broker.url, "edge/#", on_new=lambda topic, p: arrived.append((topic, p)))
+    await asyncio.to_thread(receiver.start)
+    messages = [message(n) for n in range(2000)]
+    for start in range(0, 2000, 100):
+        await outbox.put(messages[start : start + 100])
+    await drained(outbox)
+    await until(lambda: receiver.ledger.unique == 2000)
+    for topic in {m.topic for m in messages}:
+        assert [p for t, p in arrived if t == topic] == [
+            m.payload for m in messages if m.topic == topic
+        ]
+    await asyncio.to_thread(receiver.close)
+
+
+async def test_restarts_of_the_broker_lose_nothing(real, broker):
+    """The broker goes away ten times in the middle of the traffic and comes back with its sessions."""
+    outbox, uplink = real
+    receiver = Receiver(broker.url, "edge/#")
+    await asyncio.to_thread(receiver.start)
+    total = 0
+    for _ in range(10):
+        await outbox.put([message(n) for n in range(total, total + 300)])
+        total += 300
+        seen = uplink.delivered
+        await until(lambda seen=seen: uplink.delivered > seen + 50)
+        await asyncio.to_thread(broker.stop)
+        await asyncio.to_thread(broker.start)
+    await drained(outbox)
+    await until(lambda: receiver.ledger.unique == total)
+    assert (await outbox.counts()).total.delivered == total
+    assert receiver.ledger.ids == {f"id-{n:06}" for n in range(total)}
+    await asyncio.to_thread(receiver.close)
