@@ -82,7 +82,7 @@ class FakeDetector:
             s.sensors, s.total = list(rows.sensors), [0.0] * len(rows.sensors)
         before = s.learned
         scored, alarms, dropped = [], [], 0
-        for time, values in zip(rows.time.tolist(), np.nan_to_num(rows.values), strict=True):
+        for time, values in zip(rows.time.tolist(), self._columns(rows), strict=True):
             if time <= s.last:
                 dropped += 1
                 continue
@@ -106,6 +106,14 @@ class FakeDetector:
             progress=s.learned / LEARN_ROWS,
             learned=before < LEARN_ROWS <= s.learned,
         )
+
+    def _columns(self, rows: Rows) -> NDArray[np.float64]:
+        """In the order of the first rows; unknown sensors are left out, missing ones are zero."""
+        table = np.zeros((len(rows), len(self._state.sensors)))
+        for column, name in enumerate(self._state.sensors):
+            if name in rows.sensors:
+                table[:, column] = np.nan_to_num(rows.values[:, rows.sensors.index(name)])
+        return table
 
     def state(self) -> bytes:
         return msgspec.msgpack.encode(self._state)
