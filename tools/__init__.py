@@ -1,1 +1,1 @@
-""
+"""Programs for the fleet operator's workstation; nothing here runs on a device."""
