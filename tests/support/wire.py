@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -73,3 +74,10 @@ def request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
     if body or method == "POST":
         lines.append(f"Content-Length: {len(body)}")
     return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what sets no event."""
+    async with asyncio.timeout(TIMEOUT_S):
+        while not condition():  # noqa: ASYNC110 (there is nothing else to wait for)
+            await asyncio.sleep(0.002)

@@ -63,7 +63,10 @@ class Connection(asyncio.Protocol):
         caller, problem = self._server.connected(self, self._transport)
         self._intake = Intake(self, self._server.router, self._limits, caller)
         if problem is not None:
-            self._hang_up(problem)
+            # No lingering: it would let those without a place take one for a while.
+            self._deaf = True
+            self._write(error_response(problem), with_body=True, close=True)
+            self._transport.close()
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:

@@ -2,7 +2,7 @@
 
 import math
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -177,22 +177,23 @@ def _flatten(
     value: Any, shape: tuple[int, ...], kinds: tuple[type, ...], into: list[Any], name: str
 ) -> None:
     """Append the elements of a nested list, whose nesting must be the shape's."""
-    if not isinstance(value, list):
-        raise BadTensor("data must be a list", where=name)
-    if len(shape) <= 1 or not any(isinstance(item, list) for item in value):
-        if not all(type(item) in kinds for item in value):
-            raise BadTensor("an element of data has another type than the tensor", where=name)
+    if not isinstance(value, list) or not shape or len(value) != shape[0]:
+        raise BadTensor(
+            f"data has other elements, or another nesting, than the shape {list(shape)}", where=name
+        )
+    if len(shape) > 1:
+        for item in value:
+            _flatten(item, shape[1:], kinds, into, name)
+    elif all(type(item) in kinds for item in value):
         into += value
-        return
-    if len(value) != shape[0]:
-        raise BadTensor(f"data is not nested as the shape {list(shape)} says", where=name)
-    for item in value:
-        _flatten(item, shape[1:], kinds, into, name)
+    else:
+        raise BadTensor("an element of data has another type than the tensor", where=name)
 
 
 def _numbers(values: Sequence[Any], dtype: np.dtype[Any], name: str) -> Array:
     try:
-        array = np.array(values, dtype=dtype)
+        with np.errstate(over="ignore"):
+            array = np.array(values, dtype=dtype)
     except OverflowError:
         array = None
     if array is None or (dtype.kind == "f" and not np.isfinite(array).all()):
@@ -206,6 +207,3 @@ def plain(array: Array) -> list[Any]:
     if array.dtype == np.object_:
         return [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in values]
     return values
-
-
-Reader = Callable[[Array, str], Array]
