@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import secrets
 import signal
 import sqlite3
@@ -117,14 +118,7 @@ summary_every_s = {literal(summary_every_s)}
         """The account of the device's outbox, as of its last commit."""
         database = load(self.config, {}).device.database
         with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as reader:
-            total = read_counts(reader).total
-        return Outbox(
-            total.queued,
-            total.enqueued,
-            total.delivered,
-            total.evicted + total.damaged,
-            total.expired,
-        )
+            return Outbox.of(**dataclasses.asdict(read_counts(reader).total))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +139,7 @@ def shipped_model() -> Path:
 def establish_trust(home: Home, package: Path) -> Trusted:
     """Make a development trust root, sign and publish the package, and install it on the device.
 
-    This is what `edge-fleet init`, `edge-fleet publish`, `edge-agent models trust` and
+    This is what `edge-fleet init`, `edge-fleet publish`, `edge-agent models provision` and
     `edge-agent models install` do for an operator.
     """
     from agent.registry import Registry

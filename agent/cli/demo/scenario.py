@@ -169,8 +169,9 @@ class Demo:
         while True:
             self._daemon.check()
             status = await asyncio.to_thread(self._daemon.client.get_json, "/api/status")
+            status = await asyncio.to_thread(self._daemon.client.get_json, "/api/status")
             self._scene.link_up = status["link"]["connected"]
-            self._scene.outbox = await asyncio.to_thread(self._home.outbox)
+            self._scene.outbox = Outbox.of(**status["outbox"])
             self._scene.received = received(self._receiver)
             await asyncio.sleep(2 * TICK_S)
 
@@ -185,9 +186,8 @@ class Demo:
 
     async def _drained(self) -> None:
         """Wait until the device owes nothing, but not for ever."""
-        await _until(
-            lambda: self._home.outbox().queued == 0, 1.0 if self.stopping.is_set() else DRAIN_S
-        )
+        limit_s = 1.0 if self.stopping.is_set() else DRAIN_S
+        await _until(lambda: self._home.outbox().queued == 0, limit_s)
 
     async def _linger(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -209,7 +209,7 @@ def account(outbox: Outbox, at_cloud: Received) -> Ledger:
         delivered=outbox.delivered,
         received=at_cloud.messages,
         waiting=outbox.queued,
-        evicted=outbox.evicted + outbox.expired,
+        evicted=outbox.evicted,
         repeats=at_cloud.repeats,
     )
 

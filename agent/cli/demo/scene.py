@@ -54,13 +54,27 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Outbox:
-    """What the device still owes the cloud, and what became of the rest; counts of messages."""
+    """What the device still owes the cloud, and what became of the rest: numbers of messages."""
 
     queued: int = 0
     enqueued: int = 0
     delivered: int = 0
     evicted: int = 0
-    expired: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        queued: int,
+        enqueued: int,
+        delivered: int,
+        evicted: int,
+        expired: int,
+        damaged: int,
+        **_: object,
+    ) -> "Outbox":
+        """From the account as the device gives it; what was given up is one number."""
+        return cls(queued, enqueued, delivered, evicted + expired + damaged)
 
 
 @dataclass(frozen=True, slots=True)
