@@ -169,7 +169,6 @@ class Demo:
         while True:
             self._daemon.check()
             status = await asyncio.to_thread(self._daemon.client.get_json, "/api/status")
-            status = await asyncio.to_thread(self._daemon.client.get_json, "/api/status")
             self._scene.link_up = status["link"]["connected"]
             self._scene.outbox = Outbox.of(**status["outbox"])
             self._scene.received = received(self._receiver)
