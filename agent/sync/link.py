@@ -83,10 +83,14 @@ class Link:
         self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
         self._connects = metrics and metrics.counter(
-            "edge_agent_mqtt_connects_total", "Connections to a broker that were accepted."
+            "edge_agent_mqtt_connects_total",
+            "Connections to a broker that were accepted.",
+            ("broker",),
         )
         self._failures = metrics and metrics.counter(
-            "edge_agent_mqtt_failures_total", "Connections that ended or never began.", ("reason",)
+            "edge_agent_mqtt_failures_total",
+            "Connections that ended or never began.",
+            ("broker", "reason"),
         )
 
     @property
@@ -190,7 +194,7 @@ class Link:
         self._connection = None
         self.protocol = ""
         if self._failures:
-            self._failures.inc(1, end.how)
+            self._failures.inc(1, self.broker, end.how)
         pause = self._attempts.ended(end.how, lived_s)
         contested = end.how == "lost" and self._attempts.contested >= CONTESTED
         reason = taken_over(self.broker, self._settings.client_id) if contested else end.error
@@ -201,7 +205,7 @@ class Link:
         self._attempts.connected()
         self.protocol = protocol
         if self._connects:
-            self._connects.inc()
+            self._connects.inc(1, self.broker)
         if self._handlers:
             connection.subscribe(list(self._handlers))
         self._set_state("connected", None)
