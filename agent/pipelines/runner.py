@@ -79,6 +79,12 @@ class Pipelines:
         self._instruments = Instruments(metrics)
         self._waiting = Waiting(self._limits)
         self._streams: dict[str, Stream] = {}
+        metrics.gauge_callback(
+            "edge_agent_rows_waiting", "Rows that wait to be scored", lambda: self._waiting.rows
+        )
+        metrics.gauge_callback(
+            "edge_agent_streams", "Streams that are watched", lambda: len(self._streams)
+        )
         self._stored: dict[str, bytes] = {}
         self._flush: set[str] = set()
         self._flush_timers: dict[str, asyncio.TimerHandle] = {}
