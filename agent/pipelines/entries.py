@@ -1,7 +1,9 @@
 """What is handed in, and what the one who did so is told. Pure."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from agent.errors import AgentError
 from agent.types import Rows
@@ -65,3 +67,10 @@ class Entry:
     def rows(self) -> int:
         """What it counts against the bounds."""
         return len(self.item) if isinstance(self.item, Rows) else 1
+
+
+def join(tables: Sequence[Rows]) -> Rows:
+    """Tables of one stream and the same sensors, one after the other, as one."""
+    first = tables[0]
+    time = np.concatenate([rows.time for rows in tables])
+    return Rows(first.stream, first.sensors, time, np.concatenate([r.values for r in tables]))

@@ -4,10 +4,8 @@ from collections import deque
 from collections.abc import Sequence
 from itertools import groupby
 
-import numpy as np
-
 from agent.errors import TooMany
-from agent.pipelines.entries import Entry, Single
+from agent.pipelines.entries import Entry, Single, join
 from agent.pipelines.spec import PipelineLimits
 from agent.types import Rows
 
@@ -72,7 +70,7 @@ def coalesce(entries: Sequence[Entry]) -> tuple[list[Rows | Single], list[int]]:
         tables = [entry.item for entry in found if isinstance(entry.item, Rows)]
         if key is not None and len(found) > 1:
             owners += [len(items)] * len(found)
-            items.append(_joined(tables))
+            items.append(join(tables))
         else:
             owners += range(len(items), len(items) + len(found))
             items += [entry.item for entry in found]
@@ -83,9 +81,3 @@ def _joinable(entry: Entry) -> tuple[str, ...] | None:
     if entry.exact or not isinstance(entry.item, Rows):
         return None
     return entry.item.sensors
-
-
-def _joined(tables: Sequence[Rows]) -> Rows:
-    first = tables[0]
-    time = np.concatenate([rows.time for rows in tables])
-    return Rows(first.stream, first.sensors, time, np.concatenate([r.values for r in tables]))

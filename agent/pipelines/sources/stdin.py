@@ -2,8 +2,10 @@
 
 import os
 from collections.abc import Callable, Iterator
+from itertools import groupby
 
 from agent.errors import BadReading
+from agent.pipelines.entries import join
 from agent.pipelines.sources.lines import MAX_LINE, LineDecoder
 from agent.types import Rows
 
@@ -17,8 +19,8 @@ def read_rows(
     *,
     wall: Callable[[], float],
     refused: Callable[[BadReading], None],
-) -> Iterator[list[Rows]]:
-    """Rows of each read that completed a line, until the input ends. Blocks while nothing comes.
+) -> Iterator[Rows]:
+    """Rows as they come, those of one read joined, until the input ends. Blocks while nothing comes.
 
     A line that is not understood is handed to `refused`, and the ones after it go on: a sensor that
     stammers once must not end the day.
@@ -37,8 +39,8 @@ def read_rows(
                 tables += decoder.feed(line.decode(errors="replace"), wall())
             except BadReading as error:
                 refused(error)
-        if tables:
-            yield tables
+        for _, group in groupby(tables, key=lambda rows: (rows.stream, rows.sensors)):
+            yield join(list(group))
 
 
 def _lines(descriptor: int) -> Iterator[list[bytes]]:

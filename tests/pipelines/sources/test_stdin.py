@@ -29,10 +29,19 @@ def fed(text: bytes) -> tuple[list[Rows], list[BadReading]]:
     refused: list[BadReading] = []
     try:
         tables = read_rows(reader, "pump", wall=lambda: NOW, refused=refused.append)
-        return [rows for batch in tables for rows in batch], refused
+        return list(tables), refused
     finally:
         thread.join()
         os.close(reader)
+
+
+def flat(tables: list[Rows]) -> list[tuple[float, list[float]]]:
+    """Time and values of each row, however the pipe cut them."""
+    return [
+        (time, row)
+        for rows in tables
+        for time, row in zip(rows.time.tolist(), rows.values.tolist(), strict=True)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -46,32 +55,29 @@ def fed(text: bytes) -> tuple[list[Rows], list[BadReading]]:
 def test_json_and_delimited_text_line_by_line(text: bytes) -> None:
     tables, refused = fed(text)
     assert not refused
-    assert [(rows.time.tolist(), rows.values.tolist()) for rows in tables] == [
-        ([1.0], [[2.5]]),
-        ([2.0], [[3.5]]),
-    ]
+    assert flat(tables) == [(1.0, [2.5]), (2.0, [3.5])]
 
 
 def test_plain_numbers_are_of_now() -> None:
     tables, refused = fed(b"21.5\n\n22\nnan\n")
     assert not refused
     assert {rows.sensors for rows in tables} == {("value",)}
-    assert [rows.time.tolist() for rows in tables] == [[NOW]] * 3
-    assert tables[0].values.tolist() == [[21.5]]
-    assert math.isnan(tables[2].values[0, 0])
+    (first, second, third) = flat(tables)
+    assert (first, second) == ((NOW, [21.5]), (NOW, [22.0]))
+    assert math.isnan(third[1][0])
 
 
 def test_a_line_that_is_not_understood_does_not_end_the_input() -> None:
     tables, refused = fed(
         b'{"time": 1, "a": 1}\nrubbish\n{"time": 2, "a": "x"}\n{"time": 3, "a": 3}\n'
     )
-    assert [rows.time.tolist() for rows in tables] == [[1.0], [3.0]]
+    assert flat(tables) == [(1.0, [1.0]), (3.0, [3.0])]
     assert [error.where for error in refused] == ["line 2", "line 3, a"]
 
 
 def test_a_line_without_an_end_is_refused_at_its_bound() -> None:
     tables, refused = fed(b'{"a": ' + b"1" * (5 * MAX_LINE) + b'}\n{"time": 1, "a": 1}\n')
-    assert len(tables) == 1
+    assert flat(tables) == [(1.0, [1.0])]
     assert any("characters" in error.message for error in refused)
 
 
@@ -90,3 +96,9 @@ def test_any_lines_give_rows_or_a_clear_error(lines: list[str]) -> None:
             assert shown.startswith("line ")
         else:
             assert all(len(rows) for rows in tables)
+
+
+def test_lines_that_come_together_go_together() -> None:
+    tables, _ = fed(b"".join(b'{"time": %d, "a": 1}\n' % t for t in range(100)))
+    assert sum(len(rows) for rows in tables) == 100
+    assert len(tables) < 100
