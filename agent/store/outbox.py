@@ -21,7 +21,8 @@ from agent.types import Message, MessageClass
 CLASSES: tuple[MessageClass, ...] = ("escalation", "report", "telemetry")
 MAX_PAYLOAD = 128 << 10  # bytes; the common limit of cloud brokers
 MAX_TOPIC = 1024  # bytes of UTF-8
-ROW_OVERHEAD = 150  # bytes that a row takes on the disk beside topic and payload
+ROW_OVERHEAD = 150  # bytes that a row takes on the disk beside topic and payload, indexes included
+_PAGED = 800  # bytes of topic and payload from which the rest of a page is often left empty
 TABLE = "outbox"  # the name that listeners of commits see
 
 _TOPIC = re.compile(r"[^+#\x00]+").fullmatch
@@ -60,7 +61,7 @@ class OutboxLimits:
     def __post_init__(self) -> None:
         if self.rows < 1:
             raise BadConfig("must be at least 1", where="rows")
-        if self.bytes < MAX_PAYLOAD + MAX_TOPIC + ROW_OVERHEAD:
+        if self.bytes < 2 * MAX_PAYLOAD:
             raise BadConfig("must hold at least one message of 128 KiB", where="bytes")
 
 
@@ -378,8 +379,9 @@ def _row(message: Message) -> tuple[object, ...]:
 
 
 def charged(message: Message) -> int:
-    """Bytes that a message counts against the bound."""
-    return len(message.payload) + len(message.topic) + ROW_OVERHEAD
+    """Bytes that a message counts against the bound: about what it takes on the disk."""
+    size = len(message.payload) + len(message.topic)
+    return size + ROW_OVERHEAD + (size // 3 if size > _PAGED else 0)
 
 
 _Tally = dict[int, tuple[int, int]]  # class -> rows, bytes

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from agent.errors import BadConfig, BadRequest, StorageFailed, TooLarge, TooMany
 from agent.store.connection import connect
+from agent.store.db import Database
 from agent.store.migrate import migrate
 from agent.store.outbox import (
     CLASSES,
@@ -29,7 +30,7 @@ from agent.store.outbox import (
 )
 from agent.types import Message
 
-ROOM = MAX_PAYLOAD + MAX_TOPIC + 1000
+ROOM = 2 * MAX_PAYLOAD
 
 
 def message(number: int, kind: str = "telemetry", size: int = 10, expires: float = math.inf):
@@ -253,7 +254,24 @@ async def test_a_smaller_bound_takes_effect_at_the_next_start(database, outbox):
     assert (await outbox.counts()).total.queued == 10
 
 
-@pytest.mark.parametrize("limits", [{"rows": 0}, {"bytes": MAX_PAYLOAD}])
+@pytest.mark.parametrize("size", [0, 200, 790, 1300, 3000, 5000, 40_000])
+async def test_the_disk_takes_no_more_than_the_bound(tmp_path, clock, size):
+    """Three times the bound is put in; file and log stay within it and the log's own bound."""
+    bound = 4 << 20
+    database = Database.open(tmp_path / "agent.db", clock=clock)
+    outbox = Outbox(database, OutboxLimits(bytes=bound))
+    await outbox.start()
+    batch = max(1, 100_000 // (size + 300))
+    for start in range(0, 3 * bound // (size + 300), batch):
+        await outbox.put([message(n, size=size) for n in range(start, start + batch)])
+    counts = (await outbox.counts()).total
+    assert counts.evicted > 0
+    assert counts.bytes > bound * 0.9
+    await database.close()
+    assert (tmp_path / "agent.db").stat().st_size < bound * 1.05
+
+
+@pytest.mark.parametrize("limits", [{"rows": 0}, {"bytes": 2 * MAX_PAYLOAD - 1}])
 def test_a_bound_that_holds_no_message_is_refused(limits):
     with pytest.raises(BadConfig):
         OutboxLimits(**limits)
