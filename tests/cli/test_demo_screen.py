@@ -14,7 +14,7 @@ from agent.cli.demo.painter import Painter, svg
 from agent.cli.demo.scene import Cause, Outbox, Point, Received, Scene, Span, Warned
 from agent.cli.demo.screen import draw
 
-CAUSES = (Cause("vibration of the far bearing", 0.7, "high"), Cause("flow", 0.3, "low"))
+CAUSES = (Cause("vibration of the far bearing", 0.7, "higher"), Cause("flow", 0.3, "lower"))
 
 
 def scene(**changes: object) -> Scene:
@@ -44,7 +44,7 @@ def test_the_view_fits_the_terminal(
 ) -> None:
     """Whatever the scores and however long the names, no line is too long and none too many."""
     points = [Point(i / 50, score) for i, score in enumerate(scores)]
-    causes = tuple(Cause(name, 0.5, "high") for name in names)
+    causes = tuple(Cause(name, 0.5, "higher") for name in names)
     warnings = [Warned(0.0, 2.0, causes)] * 9
     made = scene(points=points, causes=causes, warnings=warnings, narration="x" * 300)
     lines = drawn(made, width, height)

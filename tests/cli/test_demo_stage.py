@@ -3,7 +3,7 @@
 from agent.cli.demo.scene import Cause, Outbox, Point, Received, Scene, Warned
 from agent.cli.demo.stage import Lines
 
-CAUSES = (Cause("vibration", 0.7, "high"),)
+CAUSES = (Cause("vibration", 0.7, "higher"),)
 
 
 def test_each_warning_is_one_line() -> None:
@@ -13,7 +13,7 @@ def test_each_warning_is_one_line() -> None:
     lines.show(scene)
     lines.show(scene)
     assert [line for line in written if "WARNING" in line] == [
-        "00:00  WARNING at 00:01:00: 2.5 x the threshold, vibration high 70%"
+        "00:00  WARNING at 00:01:00: 2.5 x the threshold, vibration higher (70%)"
     ]
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from agent.cli.demo.scene import Cause, Point, Scene, Span, Warned, peaks
 from agent.cli.demo.summary import GRACE_S, Ledger, Summary, lines, match, summarize, to_dict
 
-CAUSES = (Cause("vibration", 0.62, "high"), Cause("flow", 0.18, "low"), Cause("current", 0.1))
+CAUSES = (Cause("vibration", 0.62, "higher"), Cause("flow", 0.18, "lower"), Cause("current", 0.1))
 CAVITATION = Span("cavitation", 1000.0, 1100.0)
 BEARING = Span("bearing wear", 2000.0, 2300.0)
 
@@ -45,6 +45,21 @@ def test_a_warning_before_a_stretch_is_outside_it() -> None:
     assert len(outside) == 1
 
 
+def test_a_warning_that_held_already_finds_no_stretch() -> None:
+    """A false alarm that never ends must not take the credit for what comes after it."""
+    early = warned(500.0)
+    findings, outside = match([CAVITATION], [early])
+    assert findings[0].warning is None
+    assert findings[0].before == early
+    assert outside == (early,)
+
+
+def test_a_warning_that_ended_before_a_stretch_does_not_hold_in_it() -> None:
+    ended = Warned(500.0, 2.0, CAUSES, cleared=900.0)
+    findings, _ = match([CAVITATION], [ended])
+    assert findings[0].before is None
+
+
 @given(st.lists(st.floats(0, 4000, allow_nan=False)))
 def test_no_warning_is_forgotten(times: list[float]) -> None:
     """Every warning is outside all labels, or within a stretch that counts as found."""
@@ -71,12 +86,13 @@ def test_leaving_early_has_the_status_of_an_interrupt() -> None:
 
 def test_the_text_names_model_signer_stretches_and_sensors() -> None:
     scene = Scene("pump-1", model="pump-anomaly 1.0.0", signers=("ab12cd",), rows=4000)
-    scene.spans, scene.warnings = (CAVITATION, BEARING), [warned(1012)]
+    scene.spans = (CAVITATION, BEARING)
+    scene.warnings = [Warned(1012.0, 2.5, CAUSES, cleared=1200.0)]
     text = "\n".join(lines(summarize(scene, ledger())))
     assert "pump-anomaly 1.0.0, signed by ab12cd" in text
     assert "1 of 2 labelled stretches found" in text
-    assert "cavitation: warned after 12 s, vibration high 62%, flow low 18%" in text
-    assert "bearing wear: not found" in text
+    assert "cavitation: warned after 12 s, vibration higher (62%), flow lower (18%)" in text
+    assert "bearing wear: no warning" in text
     assert "Lost      0" in text
 
 

@@ -79,13 +79,16 @@ class Home:
                 "the directory is not empty", where=str(self.path), hint="Name a new one."
             )
 
-    def write_config(self, broker: str, stream: str, summary_every_s: float) -> None:
+    def write_config(
+        self, broker: str, stream: str, summary_every_s: float, *, protocol: str = "auto"
+    ) -> None:
         """Write the configuration that the daemon reads.
 
         Args:
             broker: address of the cloud's broker.
             stream: name of the stream to watch.
             summary_every_s: how often scores are summed up for the cloud, seconds of stream time.
+            protocol: version of MQTT; "auto" finds out.
         """
         self.config.write_text(
             f"""\
@@ -103,6 +106,7 @@ preload = [{literal(MODEL)}]
 [sync]
 brokers = [{literal(broker)}]
 client_id = {literal(self.device)}
+protocol = {literal(protocol)}
 backoff_min_s = 0.2
 backoff_max_s = 1.0
 
@@ -139,7 +143,7 @@ def shipped_model() -> Path:
 def establish_trust(home: Home, package: Path) -> Trusted:
     """Make a development trust root, sign and publish the package, and install it on the device.
 
-    This is what `edge-fleet init`, `edge-fleet publish`, `edge-agent models provision` and
+    The device's configuration is written already. This is what `edge-fleet init`, `edge-fleet publish`, `edge-agent models provision` and
     `edge-agent models install` do for an operator.
     """
     from agent.registry import Registry
@@ -147,8 +151,7 @@ def establish_trust(home: Home, package: Path) -> Trusted:
 
     repository = Repository.create(home.repository, home.keys)
     repository.publish(package)
-    home.state.mkdir(mode=0o750)
-    registry = Registry(home.state / "models", clock=SystemClock())
+    registry = Registry(load(home.config, {}).device.models, clock=SystemClock())
     registry.provision(repository.root_bytes())
     installed = registry.install(str(home.repository), MODEL)
     return Trusted(str(installed.ref), tuple(installed.signers))

@@ -24,6 +24,7 @@ from agent.sync.settings import BrokerAddress
 from tools.fleet.receiver import Receiver
 
 PLAY_S = 50.0  # a recording is played in about so long, seconds
+EMBEDDED_PROTOCOL = "3.1.1"  # what the embedded broker speaks
 SUMMARIES = 120  # telemetry messages over a recording
 
 
@@ -84,10 +85,13 @@ async def _run(options: Options, recording: Recording, home: Home) -> Summary:
         stack.push_async_callback(network.cut)
         step = _Steps(scene, shown)
         step("A device is made: a trust root of its own, a signed model, verified and installed.")
+        every_s = max(recording.duration_s / SUMMARIES, 1.0)
+        home.write_config(
+            f"mqtt://127.0.0.1:{network.port}", rows.stream, every_s,
+            protocol="auto" if options.broker else EMBEDDED_PROTOCOL,
+        )  # fmt: skip
         trusted = await asyncio.to_thread(establish_trust, home, shipped_model())
         scene.model, scene.signers = trusted.model, trusted.signers
-        every_s = max(recording.duration_s / SUMMARIES, 1.0)
-        home.write_config(f"mqtt://127.0.0.1:{network.port}", rows.stream, every_s)
         step("The cloud listens, and the daemon starts.")
         receiver = Receiver(
             f"mqtt://{broker}", f"{home.topics}/+/#", client_id=f"{home.device}-cloud"

@@ -6,6 +6,7 @@ through the socket, events and status from it, messages by MQTT.
 
 import asyncio
 import contextlib
+import dataclasses
 import math
 import time
 from collections import deque
@@ -18,7 +19,7 @@ from agent.cli.demo.device import Daemon, Home
 from agent.cli.demo.recording import Recording
 from agent.cli.demo.scene import Cause, Outbox, Point, Received, Scene, Warned
 from agent.cli.demo.stage import Stage
-from agent.cli.demo.summary import Ledger
+from agent.cli.demo.summary import Ledger, clock, drivers
 from agent.cli.replay import Sender
 from agent.errors import AgentError, NotReachable
 from agent.pipelines.instants import from_text
@@ -163,6 +164,8 @@ class Demo:
                 scene.causes = _causes(data["shares"])
         elif kind == "anomaly.raised":
             scene.warnings.append(_warned(data))
+        elif kind == "anomaly.cleared":
+            scene.warnings[:] = [_cleared(warning, data) for warning in scene.warnings]
 
     async def _look(self) -> None:
         """Look at the outbox, the link and the cloud, several times a second."""
@@ -229,8 +232,8 @@ def narrate(scene: Scene) -> str:
         return "The network is back. The device finds its broker again."
     if scene.phase == "learning":
         return "The device learns what is normal for this machine."
-    if scene.score >= 1:
-        return f"Something is wrong, and {scene.causes[0].sensor} shows it most."
+    if scene.warning is not None:
+        return f"A warning holds since {clock(scene.warning.time)}: {drivers(scene.warning)}."
     if scene.phase == "watching":
         return "All is well. A score above 1 for a while is a warning."
     return "The first readings are on their way."
@@ -246,7 +249,13 @@ def _causes(shares: Mapping[str, float]) -> tuple[Cause, ...]:
 
 def _warned(data: Mapping[str, Any]) -> Warned:
     causes = (Cause(s["name"], s["share"], s["direction"]) for s in data["sensors"])
-    return Warned(from_text(data["at"]), data["score"], tuple(causes))
+    return Warned(from_text(data["at"]), data["score"], tuple(causes), data["alarm"])
+
+
+def _cleared(warning: Warned, data: Mapping[str, Any]) -> Warned:
+    if warning.id != data["alarm"]:
+        return warning
+    return dataclasses.replace(warning, cleared=from_text(data["at"]))
 
 
 async def _until(condition: Callable[[], bool], limit_s: float) -> None:

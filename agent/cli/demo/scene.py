@@ -22,7 +22,13 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """One sensor's part in the score: share 0 to 1, direction "high", "low" or empty."""
+    """One sensor's part in the score.
+
+    Attributes:
+        sensor: its name.
+        share: 0 to 1.
+        direction: "higher" or "lower" than normal, "within" it, or empty when nobody said.
+    """
 
     sensor: str
     share: float
@@ -37,11 +43,15 @@ class Warned:
         time: of the row that raised it, seconds since the Unix epoch.
         score: the score then; 1.0 is the threshold.
         causes: the sensors that drove it, largest share first.
+        id: of the warning.
+        cleared: when it ended, seconds since the Unix epoch; infinity while it holds.
     """
 
     time: float
     score: float
     causes: tuple[Cause, ...]
+    id: str = ""
+    cleared: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +132,12 @@ class Scene:
     def position(self) -> float:
         """How far the recording has been replayed, 0 to 1."""
         return self.rows_sent / self.rows if self.rows else 0.0
+
+    @property
+    def warning(self) -> Warned | None:
+        """The warning that holds now."""
+        newest = self.warnings[-1] if self.warnings else None
+        return newest if newest and newest.cleared == math.inf else None
 
     @property
     def score(self) -> float:

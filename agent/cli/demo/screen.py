@@ -227,7 +227,7 @@ def warning_line(warning: Warned) -> Text:
 
 
 def _causes(causes: Sequence[Cause]) -> Iterable[tuple[str, str]]:
-    arrows = {"high": " ↑", "low": " ↓"}
+    arrows = {"higher": " ↑", "lower": " ↓"}
     for i, cause in enumerate(causes):
         yield (
             (", " if i else "") + cause.sensor + arrows.get(cause.direction, ""),

@@ -5,17 +5,25 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from agent.cli.demo.scene import Scene, Span, Warned
+from agent.cli.demo.scene import Cause, Scene, Span, Warned
 
+DRIVERS_NAMED = 2  # sensors named with a warning
 GRACE_S = 60.0  # a warning this long after a labelled stretch still belongs to it, seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A labelled stretch of the recording and the first warning that belongs to it, if any."""
+    """A labelled stretch of the recording.
+
+    Attributes:
+        span: the stretch.
+        warning: the first that was raised in it, None when there was none.
+        before: one that held already when the stretch began.
+    """
 
     span: Span
     warning: Warned | None
+    before: Warned | None = None
 
     @property
     def delay_s(self) -> float | None:
@@ -73,7 +81,7 @@ def summarize(scene: Scene, ledger: Ledger, *, interrupted: bool = False) -> Sum
 
 
 def match(
-    spans: Sequence[Span], warnings: Iterable[Warned]
+    spans: Sequence[Span], warnings: Sequence[Warned]
 ) -> tuple[tuple[Finding, ...], tuple[Warned, ...]]:
     """Each labelled stretch with its first warning, and the warnings that belong to none."""
     firsts: dict[Span, Warned] = {}
@@ -84,7 +92,12 @@ def match(
             unlabelled.append(warning)
         else:
             firsts.setdefault(owner, warning)
-    return tuple(Finding(span, firsts.get(span)) for span in spans), tuple(unlabelled)
+    findings = (Finding(span, firsts.get(span), _holding(warnings, span.start)) for span in spans)
+    return tuple(findings), tuple(unlabelled)
+
+
+def _holding(warnings: Iterable[Warned], time: float) -> Warned | None:
+    return next((w for w in warnings if w.time < time <= w.cleared), None)
 
 
 def to_dict(summary: Summary) -> dict[str, Any]:
@@ -126,9 +139,10 @@ def _account(ledger: Ledger) -> str:
         "at the cloud": ledger.received,
         "waiting": ledger.waiting,
         "evicted": ledger.evicted,
-        "repeats dropped": ledger.repeats,
     }
-    return ", ".join(f"{count:,} {what}" for what, count in counts.items())
+    text = ", ".join(f"{count:,} {what}" for what, count in counts.items())
+    repeats = "1 repeat" if ledger.repeats == 1 else f"{ledger.repeats:,} repeats"
+    return f"{text}; {repeats} dropped"
 
 
 def _dropped(scene: Scene) -> str:
@@ -153,15 +167,21 @@ def _warnings(summary: Summary) -> Iterable[str]:
 def _finding(finding: Finding) -> str:
     span = finding.span
     text = f"{clock(span.start)} to {clock(span.end)}  {span.name or 'labelled'}: "
+    if finding.warning is None and finding.before is not None:
+        return text + f"the warning of {clock(finding.before.time)} held already"
     if finding.warning is None:
-        return text + "not found"
+        return text + "no warning"
     return text + f"warned after {finding.delay_s:.0f} s, {drivers(finding.warning)}"
 
 
 def drivers(warning: Warned) -> str:
-    """The sensors that drove a warning, for example ``vibration high 62%, flow low 18%``."""
-    parts = (f"{c.sensor} {c.direction} {c.share:.0%}".replace("  ", " ") for c in warning.causes)
-    return ", ".join(list(parts)[:2])
+    """The sensors that drove a warning, for example ``vibration higher (62%), flow lower (18%)``."""
+    return ", ".join(_driver(cause) for cause in warning.causes[:DRIVERS_NAMED])
+
+
+def _driver(cause: Cause) -> str:
+    direction = f" {cause.direction}" if cause.direction in {"higher", "lower"} else ""
+    return f"{cause.sensor}{direction} ({cause.share:.0%})"
 
 
 def clock(seconds: float) -> str:
