@@ -169,3 +169,51 @@ async def test_bodies_of_any_size_come_back_whole(serve: Serve, size: int) -> No
         assert json.loads(reply.body[:split])["outputs"][0]["shape"] == shape
         assert reply.body[split:] == data[: 4 * size]
         assert api.server._http.limits.bodies.held == 0
+
+
+async def test_a_repeated_head_is_the_same_request_with_another_body(serve: Serve) -> None:
+    """The server remembers a client's last head; each answer must still be to its own body."""
+    async with serve() as api:
+        wire = await api.connect()
+        for number in range(10, 20):
+            body = BODY.replace(b"[1, 2, 3, 4]", b"[%d, 2, 3, 4]" % number)
+            reply = await wire.call("POST", INFER, body)
+            assert reply.json()["outputs"][0]["data"] == [number, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        request("POST", INFER, BODY.replace(b"1,", b"12345,")),
+        request("POST", INFER.replace("echo", "ohce"), BODY),
+        request("GET", "/healthz"),
+        request("POST", INFER, BODY) * 2,
+        b"\r\n" + request("POST", INFER, BODY),
+    ],
+    ids=["another length", "another path", "no body", "two at once", "an empty line before it"],
+)
+async def test_a_head_that_differs_by_anything_is_read_anew(serve: Serve, second: bytes) -> None:
+    """What a connection that has a head in memory answers is what a fresh one answers."""
+    async with serve() as api:
+        fresh, known = await api.connect(), await api.connect()
+        for _ in range(2):
+            await known.call("POST", INFER, BODY)
+        await fresh.send(second)
+        await known.send(second)
+        assert await fresh.reply() == await known.reply()
+        assert (await known.call("POST", INFER, BODY)).status == 200
+
+
+async def test_a_head_in_memory_is_not_used_inside_a_body(serve: Serve) -> None:
+    """A body that holds a request just like the last one stays a body."""
+    async with serve() as api:
+        wire = await api.connect()
+        first = request("POST", INFER, BODY)
+        await wire.call("POST", INFER, BODY)
+        await wire.send(
+            f"POST {INFER} HTTP/1.1\r\nHost: h\r\nContent-Length: {len(first)}\r\n\r\n".encode()
+        )
+        await asyncio.sleep(0.01)
+        await wire.send(first)
+        assert (await wire.reply()).status == 400
+        assert (await wire.call("GET", "/healthz")).status == 200

@@ -1,7 +1,12 @@
-"""From the parser's callbacks to whole requests, every bound held on the way."""
+"""From the parser's callbacks to whole requests, every bound held on the way.
+
+A client that calls in a loop sends the same head again and again, byte for byte, with another body.
+The parser would find the same in it each time, so the last head is remembered: bytes that begin with
+it, and have exactly the length that it declares, are the same request with another body.
+"""
 
 from collections.abc import Callable
-from typing import NoReturn, Protocol
+from typing import NamedTuple, NoReturn, Protocol
 
 import httptools
 
@@ -14,6 +19,8 @@ from agent.errors import AgentError, BadPayload, Forbidden, TooLarge
 
 UNCOUNTED = 64 * 1024  # bytes of a body that do not count towards all bodies together
 SMALL = 64 * 1024  # bytes: a refused body up to this size is read, and the connection stays
+
+MAX_REMEMBERED = 4096  # bytes of a head
 
 #: Headers that must not be given twice: two readers could understand two different requests.
 _ONCE = frozenset(
@@ -44,6 +51,20 @@ class _Stop(Exception):
     """Raised through the parser to make it stop."""
 
 
+class _Known(NamedTuple):
+    """The last request that came alone and whole in one piece.
+
+    Attributes:
+        head: its bytes up to the body.
+        size: of head and body.
+        request: what was made of it.
+    """
+
+    head: bytes
+    size: int
+    request: Request
+
+
 class Intake:
     """The parser's callbacks for one connection.
 
@@ -62,6 +83,8 @@ class Intake:
         self._silent = 0  # bytes since the last byte of a body
         self._held = 0
         self._bound = 0
+        self._known: _Known | None = None
+        self._whole: Request | None = None  # the last one of the bytes that are being read
         self._in_body = self._refused = False
         self._target = b""
         self._match: Match | None = None
@@ -71,6 +94,15 @@ class Intake:
 
     def feed(self, data: bytes) -> None:
         """Bytes from the client."""
+        known = self._known
+        if (
+            known is not None
+            and len(data) == known.size
+            and not self.partial
+            and data.startswith(known.head)
+        ):
+            self._outlet.arrived(known.request.again(data[len(known.head) :]))
+            return
         body_bytes = self._body_bytes
         try:
             self._parser.feed_data(data)
@@ -78,8 +110,11 @@ class Intake:
             self._outlet.ended()
         except httptools.HttpParserError as error:
             self._outlet.broken(self._problem or BadPayload(f"this is not HTTP/1.1: {error}"))
+        whole, self._whole = self._whole, None
         if self.partial:
             self._check_progress(len(data), self._body_bytes - body_bytes)
+        elif whole is not None:
+            self._remember(data, whole)
 
     def release(self) -> None:
         """Forget a request that will not become whole."""
@@ -153,6 +188,7 @@ class Intake:
             self._held,
         )
         self._held = 0
+        self._whole = request if not self._refused else None
         self._outlet.arrived(request)
 
     # Checks
@@ -208,6 +244,13 @@ class Intake:
         except AgentError as error:
             self._stop(error)
         self._held += size
+
+    def _remember(self, data: bytes, request: Request) -> None:
+        """Keep a request's head, if the data is this request from end to end and nothing else."""
+        size = len(data) - len(request.body)
+        alone = data.find(b"\r\n\r\n") + 4 == size
+        if alone and request.keep_alive and request.framed_by_length and size <= MAX_REMEMBERED:
+            self._known = _Known(data[:size], len(data), request.again(b""))
 
     def _check_progress(self, fed: int, of_body: int) -> None:
         """Lines without end fill the parser's own memory, which nobody else bounds."""

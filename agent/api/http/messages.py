@@ -59,6 +59,25 @@ class Request:
     keep_alive: bool = True
     held: int = 0
 
+    def again(self, body: bytes) -> "Request":
+        """The same request with another body, which holds no room."""
+        return Request(
+            self.route,
+            self.method,
+            self.arguments,
+            self.query,
+            self.headers,
+            body,
+            self.caller,
+            self.keep_alive,
+        )
+
+    @property
+    def framed_by_length(self) -> bool:
+        """Whether its body is as long as a header says, and was sent without being asked for."""
+        headers = self.headers
+        return not (b"transfer-encoding" in headers or b"expect" in headers)
+
     def json(self) -> Any:
         """The body as JSON; an empty one is an empty object.
 

@@ -50,6 +50,11 @@ class Wanted:
     binary: bool
     dequantize: bool
 
+    @property
+    def as_it_is(self) -> bool:
+        """Whether the bytes are the model's own, and their number follows from the shape."""
+        return self.binary and not self.dequantize and self.spec.dtype != "BYTES"
+
 
 @dataclass(slots=True)
 class Prepared:
@@ -62,6 +67,8 @@ class Prepared:
         slices: inputs in the binary part: name, dtype, shape, offset, elements, steps.
         size: bytes that the whole body must have.
         templates: JSON parts of answers by the outputs' shapes; see `response`.
+        names: of the outputs.
+        flat: outputs are sent as the model gives them, so that their shapes say all.
     """
 
     id: str
@@ -70,6 +77,12 @@ class Prepared:
     slices: list[tuple[str, np.dtype[Any], tuple[int, ...], int, int, tuple[Step, ...]]]
     size: int
     templates: dict[tuple[tuple[int, ...], ...], bytes] = field(default_factory=dict)
+    names: tuple[str, ...] = field(init=False)
+    flat: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.names = tuple(wanted.spec.name for wanted in self.wanted)
+        self.flat = not self.id and all(wanted.as_it_is for wanted in self.wanted)
 
     @property
     def reusable(self) -> bool:

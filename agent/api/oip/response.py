@@ -26,37 +26,33 @@ def encode(
     Without binary tensors the list is empty and the JSON is the whole answer. Elements are little-
     endian and row-major.
     """
+    if prepared.flat:
+        return _flat(outputs, prepared, signature)
     arrays = [_form(outputs[wanted.spec.name], wanted) for wanted in prepared.wanted]
-    binary = [
-        _bytes(array)
-        for array, wanted in zip(arrays, prepared.wanted, strict=True)
-        if wanted.binary
-    ]
-    if len(binary) == len(arrays) and prepared.reusable:
-        return _template(arrays, binary, prepared, signature), binary
+    chosen = zip(arrays, prepared.wanted, strict=True)
+    binary = [_bytes(array) for array, wanted in chosen if wanted.binary]
     return _json(arrays, prepared, signature), binary
+
+
+def _flat(
+    outputs: Mapping[str, Array], prepared: Prepared, signature: Signature
+) -> tuple[bytes, list[bytes | memoryview]]:
+    """All outputs as they are: the JSON part is that of the last answer with the same sizes."""
+    arrays = [outputs[name] for name in prepared.names]
+    binary = [_bytes(array) for array in arrays]
+    key = tuple([array.shape for array in arrays])
+    text = prepared.templates.get(key)
+    if text is None:
+        text = _json(arrays, prepared, signature)
+        if len(prepared.templates) < MAX_TEMPLATES:
+            prepared.templates[key] = text
+    return text, binary
 
 
 def _form(array: Array, wanted: Wanted) -> Array:
     if wanted.dequantize and wanted.spec.quantization is not None:
         return dequantize(array, wanted.spec.quantization)
     return array
-
-
-def _template(
-    arrays: list[Array],
-    binary: list[bytes | memoryview],
-    prepared: Prepared,
-    signature: Signature,
-) -> bytes:
-    """The JSON part from the last answer with outputs of the same sizes, if there was one."""
-    key = tuple((*array.shape, -len(data)) for array, data in zip(arrays, binary, strict=True))
-    text = prepared.templates.get(key)
-    if text is None:
-        text = _json(arrays, prepared, signature)
-        if len(prepared.templates) < MAX_TEMPLATES:
-            prepared.templates[key] = text
-    return text
 
 
 def _json(arrays: list[Array], prepared: Prepared, signature: Signature) -> bytes:
