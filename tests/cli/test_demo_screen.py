@@ -75,7 +75,7 @@ def test_labels_ahead_of_the_replay_are_not_given_away() -> None:
     assert 0 < early.count("━") < late.count("━")
 
 
-@pytest.mark.parametrize(("up", "word"), [(True, "connected"), (False, "away")])
+@pytest.mark.parametrize(("up", "word"), [(True, "● up"), (False, "○ away")])
 def test_the_broker_is_shown(up: bool, word: str) -> None:
     text = "\n".join(drawn(scene(link_up=up, outbox=Outbox(queued=34))))
     assert word in text

@@ -91,7 +91,8 @@ def test_the_text_names_model_signer_stretches_and_sensors() -> None:
     text = "\n".join(lines(summarize(scene, ledger())))
     assert "pump-anomaly 1.0.0, signed by ab12cd" in text
     assert "1 of 2 labelled stretches found" in text
-    assert "cavitation: warned after 12 s, vibration higher (62%), flow lower (18%)" in text
+    assert "00:16:40  cavitation: warned after 12 s" in text
+    assert "vibration higher (62%), flow lower (18%)" in text
     assert "bearing wear: no warning" in text
     assert "Lost      0" in text
 

@@ -13,6 +13,7 @@ from agent.cli.demo.scene import Scene
 from agent.cli.demo.screen import draw
 
 PICTURE = (100, 30)  # characters
+LAST_ROWS = 26  # of the last screen, which stays above the summary
 FONT_FACE = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 
 
@@ -20,7 +21,8 @@ class Painter:
     """A stage that draws scenes.
 
     While it is open it owns the terminal: whatever else writes to standard output or error is
-    shown above the view instead of through it. The terminal is given back however it ends.
+    shown above the view instead of through it. The terminal is given back however it ends, with the
+    last screen left standing when it ends well.
     """
 
     def __init__(self, picture: Path | None, *, live: bool) -> None:
@@ -28,6 +30,7 @@ class Painter:
         self._live = Live(console=console, screen=live, auto_refresh=False, transient=True)
         self._picture = picture
         self._most_telling = (False, 0)
+        self._last: Scene | None = None
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -40,9 +43,12 @@ class Painter:
         trace: TracebackType | None,
     ) -> None:
         self._live.stop()
+        if self._last is not None and self._live.console.is_terminal and error is None:
+            self._live.console.print(draw(self._last, self._live.console.width, LAST_ROWS))
 
     def show(self, scene: Scene) -> None:
         """Draw the scene; keep it as the picture when it tells more than those before."""
+        self._last = scene
         width, height = self._live.console.size
         self._live.update(draw(scene, width, height), refresh=True)
         telling = (bool(scene.warnings) and not scene.link_up, scene.outbox.queued)

@@ -23,6 +23,7 @@ from agent.pipelines.tables import Choices
 from agent.sync.settings import BrokerAddress
 from tools.fleet.receiver import Receiver
 
+LABEL = 10  # characters of a label in the summary
 PLAY_S = 50.0  # a recording is played in about so long, seconds
 EMBEDDED_PROTOCOL = "3.1.1"  # what the embedded broker speaks
 SUMMARIES = 120  # telemetry messages over a recording
@@ -169,7 +170,7 @@ def _print(summary: Summary, options: Options) -> None:
         return
     click.echo()
     for line in lines(summary):
-        click.echo(line)
+        click.echo(click.style(line[:LABEL], bold=True) + line[LABEL:])
     click.echo()
     for line in _next_steps(options):
         click.echo(line)

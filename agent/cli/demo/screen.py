@@ -69,9 +69,16 @@ def _score(scene: Scene, width: int, rows: int, *, solid: bool) -> RenderableTyp
     lines = [_chart_line(scores, row, rows, top, solid=solid) for row in reversed(range(rows))]
     lines += [_strip("labels", _labelled(scene, columns), "━", "magenta")]
     lines += [_strip("offline", _offline(scene, columns), "━", AWAY)]
-    now = "" if math.isnan(scene.score) else f"{scene.score:.2f}"
-    title = Text.assemble(("Anomaly score ", "bold"), (now, HOT if scene.score >= 1 else CALM))
+    title = Text.assemble(("Anomaly score  ", "bold"), _now(scene))
     return Panel(Group(*lines), title=title, title_align="left", border_style=DIM, padding=(0, 1))
+
+
+def _now(scene: Scene) -> tuple[str, str]:
+    if scene.phase == "learning":
+        return f"learning what is normal, {scene.learned:.0%}", AWAY
+    if math.isnan(scene.score):
+        return "no window yet", DIM
+    return f"{scene.score:.2f}", HOT if scene.score >= 1 else CALM
 
 
 def _chart_line(scores: Sequence[float], row: int, rows: int, top: float, *, solid: bool) -> Text:
@@ -144,7 +151,7 @@ def _panels(scene: Scene, width: int) -> RenderableType:
 
 
 def _sensors(scene: Scene, width: int) -> Panel:
-    name_width = min(18, width - 12)
+    name_width = min(19, width - 10)
     bar_width = width - name_width - 6  # a percentage and the gaps
     table = Table.grid(padding=(0, 1, 0, 0))
     table.add_column(width=name_width, no_wrap=True, overflow="ellipsis")
@@ -184,14 +191,14 @@ def _device(scene: Scene) -> Panel:
 
 
 def _cloud(scene: Scene) -> Panel:
-    link = Text("● connected", GOOD) if scene.link_up else Text("○ away", f"bold {AWAY}")
+    link = Text("● up", GOOD) if scene.link_up else Text("○ away", f"bold {AWAY}")
     by_class = scene.received.by_class
     return _facts(
         "Cloud, over MQTT",
         [
             ("broker", link),
             ("telemetry", f"{by_class.get('telemetry', 0):,}"),
-            ("warnings", f"{by_class.get('escalation', 0):,}"),
+            ("escalations", f"{by_class.get('escalation', 0):,}"),
             ("reports", f"{by_class.get('report', 0):,}"),
             ("repeats", Text(f"{scene.received.repeats:,} dropped", DIM)),
         ],

@@ -159,19 +159,21 @@ def _warnings(summary: Summary) -> Iterable[str]:
         head += f", {len(summary.unlabelled)} outside them"
     yield head
     for finding in summary.findings:
-        yield f"          {_finding(finding)}"
+        yield f"          {clock(finding.span.start)}  {_finding(finding)}"
+        if finding.warning is not None:
+            yield f"                    {drivers(finding.warning)}"
     for warning in summary.unlabelled if labelled else ():
-        yield f"          {clock(warning.time)}  outside the labels: {drivers(warning)}"
+        yield f"          {clock(warning.time)}  outside the labels"
+        yield f"                    {drivers(warning)}"
 
 
 def _finding(finding: Finding) -> str:
-    span = finding.span
-    text = f"{clock(span.start)} to {clock(span.end)}  {span.name or 'labelled'}: "
-    if finding.warning is None and finding.before is not None:
-        return text + f"the warning of {clock(finding.before.time)} held already"
-    if finding.warning is None:
-        return text + "no warning"
-    return text + f"warned after {finding.delay_s:.0f} s, {drivers(finding.warning)}"
+    name = finding.span.name or "labelled stretch"
+    if finding.warning is not None:
+        return f"{name}: warned after {finding.delay_s:.0f} s"
+    if finding.before is not None:
+        return f"{name}: the warning of {clock(finding.before.time)} held already"
+    return f"{name}: no warning"
 
 
 def drivers(warning: Warned) -> str:
