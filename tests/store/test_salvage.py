@@ -183,7 +183,7 @@ async def test_only_the_last_damaged_files_are_kept(path):
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_no_damage_keeps_the_agent_from_starting(tmp_path_factory, data):
