@@ -2,12 +2,14 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 Path = tuple[str | int, ...]
 
 _HEADER = re.compile(r"^\s*(\[{1,2})\s*([^\[\]]+?)\s*\]{1,2}\s*(#.*)?$")
-_KEY = re.compile(r"""^\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
+_KEY = re.compile(
+    r"""^\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*="""
+)
 _PART = re.compile(r"""[A-Za-z0-9_-]+|"[^"]*"|'[^']*'""")
 
 
@@ -33,13 +35,24 @@ def _entries(text: str) -> Iterator[tuple[Path, int]]:
     seen: Counter[Path] = Counter()
     for number, line in enumerate(text.splitlines(), start=1):
         if header := _HEADER.match(line):
-            table = _split(header[2])
+            parts = _split(header[2])
+            table = (*_indexed(parts[:-1], seen), *parts[-1:])
             if header[1] == "[[":
                 seen[table] += 1
                 table = (*table, seen[table] - 1)
             yield table, number
         elif key := _KEY.match(line):
             yield (*table, *_split(key[1])), number
+
+
+def _indexed(parts: Iterable[str], seen: Counter[Path]) -> Path:
+    """The path of a table inside others; in an array, inside its last element."""
+    path: Path = ()
+    for part in parts:
+        path = (*path, part)
+        if seen[path]:
+            path = (*path, seen[path] - 1)
+    return path
 
 
 def _split(dotted: str) -> tuple[str, ...]:

@@ -35,6 +35,12 @@ def test_finds_quoted_indented_and_dotted_keys() -> None:
     assert locate(TEXT, ("sync", "tls", "ca")) == 12
 
 
+def test_finds_a_table_inside_an_element_of_an_array() -> None:
+    text = "[[source]]\n[source.link]\na = 1\n[[source]]\n[source.link]\na = 2\n"
+    assert locate(text, ("source", 0, "link", "a")) == 3
+    assert locate(text, ("source", 1, "link", "a")) == 6
+
+
 def test_falls_back_to_the_nearest_table() -> None:
     assert locate(TEXT, ("source", 1, "missing")) == 7
     assert locate(TEXT, ("nothing", "here")) is None
