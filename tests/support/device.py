@@ -56,7 +56,7 @@ class Answer:
     @property
     def code(self) -> str:
         """The stable code of an error."""
-        found: str = self.json["error"]["code"] if "error" in self.json else self.json["code"]
+        found: str = self.json["code"]
         return found
 
 
@@ -120,20 +120,27 @@ class Device:
         )
 
     def start(
-        self, *, wait: bool = True, wrapper: Sequence[str] = (), rewrite: bool = True
+        self,
+        *,
+        wait: bool = True,
+        wrapper: Sequence[str] = (),
+        program: Sequence[str] = (),
+        rewrite: bool = True,
     ) -> "Device":
         """Start the daemon.
 
         Args:
             wait: until it says that it is ready.
             wrapper: a command before the daemon's own.
+            program: instead of the daemon's own command.
             rewrite: write the configuration first; False where a test wrote its own.
         """
         if rewrite:
             self.write_config()
+        usual = [*command(), "run", "--config", str(self.config_path)]
         with (self.directory / "daemon.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*wrapper, *command(), "run", "--config", str(self.config_path)],
+                [*wrapper, *(program or usual)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -343,18 +343,8 @@ def test_a_clock_that_jumps_a_year_and_back(
     device = make_device(PIPELINE + sync(broker))
     offset = tmp_path / "offset"
     offset.write_text("0")
-    device.write_config()
-    device.process = subprocess.Popen(
-        [
-            sys.executable,
-            str(ROOT / "tests/support/jumping_daemon.py"),
-            str(device.config_path),
-            str(offset),
-        ],
-        stderr=(device.directory / "daemon.log").open("ab"),
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    device.wait_ready()
+    script = ROOT / "tests" / "support" / "jumping_daemon.py"
+    device.start(program=[sys.executable, str(script), str(device.config_path), str(offset)])
     with collecting(broker) as (receiver, _):
         device.readings("pump-1", healthy(1000))
         for jump in (YEAR_S, 0, -YEAR_S, 0):

@@ -51,7 +51,7 @@ def warns(make_device: MakeDevice, broker: Mosquitto, *, alone: bool) -> None:
     assert warning["kind"] == "raised"
     assert warning["score"] > 1
     assert warning["sensors"][0]["name"] == "vibration"
-    assert warning["sensors"][0]["direction"] == "high"
+    assert warning["sensors"][0]["direction"] == "higher"
     assert warning["device"] == "dev-1"
     report = next(m for m in map(json.loads, payloads) if m["class"] == "report")
     assert report["kind"] == "learned"
