@@ -17,6 +17,14 @@ def warned(time: float) -> Warned:
     return Warned(time, 2.5, CAUSES)
 
 
+def replayed(**fields: object) -> Scene:
+    """A recording of 4,000 s that was replayed to its end."""
+    scene = Scene("pump-1", rows=4000, rows_sent=4000, first=0.0, last=4000.0)
+    for name, value in fields.items():
+        setattr(scene, name, value)
+    return scene
+
+
 def ledger(queued: int = 10, received: int = 10, waiting: int = 0, evicted: int = 0) -> Ledger:
     return Ledger(queued, received, received, waiting, evicted, repeats=0)
 
@@ -84,8 +92,13 @@ def test_leaving_early_has_the_status_of_an_interrupt() -> None:
     assert summarize(Scene("p"), ledger(), interrupted=True).exit_status == 130
 
 
+def test_a_stretch_that_was_not_reached_is_not_missed() -> None:
+    scene = replayed(rows_sent=1500, spans=(CAVITATION, BEARING))
+    assert [f.span for f in summarize(scene, ledger()).findings] == [CAVITATION]
+
+
 def test_the_text_names_model_signer_stretches_and_sensors() -> None:
-    scene = Scene("pump-1", model="pump-anomaly 1.0.0", signers=("ab12cd",), rows=4000)
+    scene = replayed(model="pump-anomaly 1.0.0", signers=("ab12cd",))
     scene.spans = (CAVITATION, BEARING)
     scene.warnings = [Warned(1012.0, 2.5, CAUSES, cleared=1200.0)]
     text = "\n".join(lines(summarize(scene, ledger())))
@@ -98,7 +111,7 @@ def test_the_text_names_model_signer_stretches_and_sensors() -> None:
 
 
 def test_the_json_carries_the_account() -> None:
-    scene = Scene("pump-1", model="pump-anomaly 1.0.0")
+    scene = replayed(model="pump-anomaly 1.0.0")
     scene.spans, scene.warnings = (CAVITATION,), [warned(1012)]
     document = to_dict(summarize(scene, ledger(10, 7, 2)))
     assert document["messages"]["lost"] == 1

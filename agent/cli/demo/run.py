@@ -24,7 +24,7 @@ from agent.sync.settings import BrokerAddress
 from tools.fleet.receiver import Receiver
 
 LABEL = 10  # characters of a label in the summary
-PLAY_S = 50.0  # a recording is played in about so long, seconds
+PLAY_S = 56.0  # a recording is played in about so long, seconds
 EMBEDDED_PROTOCOL = "3.1.1"  # what the embedded broker speaks
 SUMMARIES = 120  # telemetry messages over a recording
 

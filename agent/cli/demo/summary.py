@@ -75,8 +75,9 @@ class Summary:
 
 
 def summarize(scene: Scene, ledger: Ledger, *, interrupted: bool = False) -> Summary:
-    """Compare the warnings with the recording's own labels."""
-    findings, unlabelled = match(scene.spans, scene.warnings)
+    """Compare the warnings with the recording's own labels, as far as it was replayed."""
+    replayed = [span for span in scene.spans if scene.position_of(span.start) < scene.position]
+    findings, unlabelled = match(replayed, scene.warnings)
     return Summary(scene, findings, unlabelled, ledger, interrupted)
 
 
