@@ -110,7 +110,7 @@ def simulate(
     labels = np.zeros(rows, np.int8)
     for episode in episodes:
         labels[episode.start : episode.end] = 1
-    time = start + period_s * np.arange(rows)
+    time = start + period_s * np.arange(rows, dtype=np.float64)
     return Simulation(Rows(stream, tuple(SENSORS), time, values), labels, tuple(episodes))
 
 
@@ -175,7 +175,8 @@ def _measure(
     noise = random.standard_normal(truth.shape) * _NOISE
     noise[:, 1] *= 1.0 + 2.0 * depth["cavitation"]
     noise[1:] = 0.8 * noise[1:] + 0.3 * noise[:-1]
-    return np.round(truth + noise, 3)
+    measured: NDArray[np.float64] = np.round(truth + noise, 3)
+    return measured
 
 
 def _wander(
