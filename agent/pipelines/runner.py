@@ -6,19 +6,21 @@ committed in one transaction for each stream (the database puts them into one co
 handed readings in is told. A crash at any moment therefore leaves readings either unacknowledged or
 in effect, and what is sent twice by a source after a crash is dropped by its time.
 
-A round that cannot be committed is undone, and its readings are refused with the reason. While a
-round runs, the next one gathers: the busier the device, the larger the batches.
+A batch that cannot be committed is undone, and its readings are refused with the reason. While a
+batch of one stream is on its way to the disk, others are scored; what comes for it meanwhile gathers:
+the busier the device, the larger the batches.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from sqlite3 import Connection
 from typing import TYPE_CHECKING
 
 from agent.clock import Clock
-from agent.errors import AgentError, BadPayload, NotReady, TooMany
+from agent.errors import AgentError, BadPayload, EngineFailed, NotReady, TooMany
 from agent.pipelines.detector import Detector
 from agent.pipelines.entries import Done, Entry, Receipt, Single
 from agent.pipelines.instruments import Instruments
@@ -88,6 +90,7 @@ class Pipelines:
         self._stored: dict[str, bytes] = {}
         self._flush: set[str] = set()
         self._flush_timers: dict[str, asyncio.TimerHandle] = {}
+        self._settling: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
         self._round_s = 0.01
         self._accepting = False
@@ -207,20 +210,22 @@ class Pipelines:
     # Rounds.
 
     async def _run(self) -> None:
-        while self._accepting or self._waiting:
+        while self._accepting or self._waiting or self._settling:
             await self._wake.wait()
             self._wake.clear()
-            while self._waiting or self._flush:
-                await self._round(self._take())
+            while batches := self._take():
+                await self._round(batches)
 
     def _take(self) -> dict[str, list[Entry]]:
-        batches = self._waiting.take()
-        for name in self._flush:
+        """What waits, but for streams whose last batch is still on its way to the disk."""
+        batches = self._waiting.take(self._settling.keys())
+        for name in self._flush - self._settling.keys():
             batches.setdefault(name, [])
         return batches
 
     async def _round(self, batches: Mapping[str, list[Entry]]) -> None:
-        flush, self._flush = self._flush, set()
+        flush = self._flush & batches.keys()
+        self._flush -= flush
         ready = await self._opened(batches)
         began = self._clock.monotonic()
         done = await asyncio.get_running_loop().run_in_executor(
@@ -228,20 +233,30 @@ class Pipelines:
             _score,
             [(stream, entries, stream.name in flush) for stream, entries in ready],
         )
-        scored = self._clock.monotonic()
-        await asyncio.gather(*(self._settle(*batch) for batch in done))
-        self._instruments.score_s.observe(scored - began)
-        self._instruments.commit_s.observe(self._clock.monotonic() - scored)
-        self._round_s = self._clock.monotonic() - began
+        self._instruments.score_s.observe(self._clock.monotonic() - began)
+        for stream, entries, work in done:
+            task = asyncio.create_task(self._settle(stream, entries, work, began))
+            self._settling[stream.name] = task
+            task.add_done_callback(partial(self._settled, stream.name))
 
-    async def _settle(self, stream: Stream, entries: Sequence[Entry], work: Work) -> None:
+    def _settled(self, name: str, _: asyncio.Task[None]) -> None:
+        del self._settling[name]
+        self._wake.set()
+
+    async def _settle(
+        self, stream: Stream, entries: Sequence[Entry], work: Work, began: float
+    ) -> None:
         """Commit one stream's batch, then tell."""
+        scored = self._clock.monotonic()
         try:
             await self._commit(stream.name, work)
-        except AgentError as error:
+        except Exception as error:  # noqa: BLE001 (whoever waits must be told, whatever it was)
             await asyncio.get_running_loop().run_in_executor(self._thread, stream.undo)
-            _tell(entries, [error] * len(entries))
+            _tell(entries, [_explained(error, stream.name)] * len(entries))
             return
+        committed = self._clock.monotonic()
+        self._instruments.commit_s.observe(committed - scored)
+        self._round_s = committed - began
         stream.commit(work.state)
         self._instruments.count(work)
         for event in work.events:
@@ -281,8 +296,8 @@ class Pipelines:
         for name, entries in batches.items():
             try:
                 stream = self._streams.get(name) or await self._open(name)
-            except AgentError as error:
-                _tell(entries, [error] * len(entries))
+            except Exception as error:  # noqa: BLE001 (a model may fail to load in any way)
+                _tell(entries, [_explained(error, name)] * len(entries))
             else:
                 ready.append((stream, entries))
         return ready
@@ -325,9 +340,26 @@ def _score(
 ) -> list[tuple[Stream, list[Entry], Work]]:
     """In the worker thread."""
     return [
-        (stream, entries, stream.process(entries, flush=flush))
-        for stream, entries, flush in batches
+        (stream, entries, _process(stream, entries, flush)) for stream, entries, flush in batches
     ]
+
+
+def _process(stream: Stream, entries: list[Entry], flush: bool) -> Work:
+    try:
+        return stream.process(entries, flush=flush)
+    except Exception as error:  # noqa: BLE001 (one stream must not end the others)
+        stream.undo()
+        return Work(
+            results=[_explained(error, stream.name)] * len(entries), state=stream.snapshot()
+        )
+
+
+def _explained(error: Exception, stream: str) -> AgentError:
+    """The error that is told; one that is not an AgentError is a mistake of ours, and logged whole."""
+    if isinstance(error, AgentError):
+        return error
+    _log.error("a batch failed", exc_info=error, extra={"stream": stream})
+    return EngineFailed(f"these readings could not be scored: {type(error).__name__}", where=stream)
 
 
 def _tell(entries: Sequence[Entry], results: Sequence[Receipt | AgentError]) -> None:

@@ -173,7 +173,7 @@ class Stream:
         told = dict(zip(new, work.results, strict=True))
         self._seen.add(digests[i] for i in new if isinstance(told[i], Receipt))
         work.results = [told.get(i) or self._repeat(entry, work) for i, entry in enumerate(entries)]
-        work.state = self._snapshot()
+        work.state = self.snapshot()
         return work
 
     def commit(self, state: bytes) -> None:
@@ -183,6 +183,13 @@ class Stream:
     def undo(self) -> None:
         """Go back to the last committed state."""
         self._go_back(self._committed)
+
+    def snapshot(self) -> bytes:
+        """Everything that `resume` needs to go on from here."""
+        self._saved.detector = self._detector.state()
+        self._saved.grid = self._grid.state()
+        self._saved.seen = self._seen.state()
+        return msgspec.msgpack.encode(self._saved)
 
     def status(self) -> StreamStatus:
         """How the stream stands, with what is not yet committed."""
@@ -206,12 +213,6 @@ class Stream:
         self._grid.restore(saved.grid)
         self._seen = Seen(saved.seen)
         self._saved = saved
-
-    def _snapshot(self) -> bytes:
-        self._saved.detector = self._detector.state()
-        self._saved.grid = self._grid.state()
-        self._saved.seen = self._seen.state()
-        return msgspec.msgpack.encode(self._saved)
 
     def _go_back(self, state: bytes | None) -> None:
         self._fresh(self._saved.model)
@@ -270,7 +271,7 @@ class Stream:
                 self._go_back(state)
                 whole.results.append(error)
             else:
-                state = self._snapshot()
+                state = self.snapshot()
                 whole.add(part)
         return whole
 

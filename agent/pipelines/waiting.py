@@ -1,7 +1,7 @@
 """Readings that wait to be scored: bounded, in order, and taken in batches. Pure."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from itertools import groupby
 
 from agent.errors import TooMany
@@ -42,9 +42,13 @@ class Waiting:
         self._streams.setdefault(stream, deque()).append(entry)
         self.rows += rows
 
-    def take(self) -> dict[str, list[Entry]]:
-        """One batch of each stream that has any, within the bound of a batch's rows."""
-        batches = {name: self._batch(queue) for name, queue in self._streams.items()}
+    def take(self, but: Container[str] = ()) -> dict[str, list[Entry]]:
+        """One batch of each stream that has any, within the bound of a batch's rows.
+
+        Args:
+            but: streams that are left for another time.
+        """
+        batches = {n: self._batch(queue) for n, queue in self._streams.items() if n not in but}
         self._streams = {name: queue for name, queue in self._streams.items() if queue}
         self.rows -= sum(entry.rows for batch in batches.values() for entry in batch)
         return batches

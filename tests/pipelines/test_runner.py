@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -370,6 +371,40 @@ async def test_the_last_row_of_silent_sensors_is_closed(device: Device) -> None:
     await offered(pipelines, Single("a", 10.0, 1.0))
     await eventually(lambda: bool(device.detectors[-1].pushed))
     assert device.detectors[-1].pushed[0].values.tolist() == [[1.0]]
+
+
+async def test_a_model_that_fails_to_load_in_an_unforeseen_way_is_told_and_ends_nothing(
+    device: Device, caplog: pytest.LogCaptureFixture
+) -> None:
+    pipelines = device.pipelines
+    device.models.errors["pump"] = ZeroDivisionError()  # type: ignore[assignment]
+    with pytest.raises(EngineFailed, match="ZeroDivisionError"):
+        await pipelines.submit(rows(0, 1))
+    assert "a batch failed" in caplog.text
+    device.models.errors.clear()
+    assert (await pipelines.submit(rows(0, 1))).accepted == 1
+
+
+async def test_a_stream_is_scored_while_another_is_on_its_way_to_the_disk(device: Device) -> None:
+    """A commit that takes its time holds up its own stream only."""
+    slow = threading.Event()
+
+    def hold(_: sqlite3.Connection) -> None:
+        slow.wait(10)
+
+    await device.pipelines.submit(rows(0, 1, stream="pump-1"))
+    await device.pipelines.submit(rows(0, 1, stream="pump-2"))
+    blocked = asyncio.ensure_future(device.database.write(hold))
+    first = asyncio.ensure_future(device.pipelines.submit(rows(1, 1, stream="pump-1")))
+    await eventually(lambda: device.pipelines.status()[0].rows == 2)
+    second = asyncio.ensure_future(device.pipelines.submit(rows(1, 1, stream="pump-2")))
+    third = asyncio.ensure_future(device.pipelines.submit(rows(2, 1, stream="pump-1")))
+    await eventually(lambda: device.pipelines.status()[1].rows == 2)
+    assert device.pipelines.status()[0].rows == 2
+    assert [task.done() for task in (first, second, third)] == [False] * 3
+    slow.set()
+    await blocked
+    assert [r.accepted for r in await asyncio.gather(first, second, third)] == [1, 1, 1]
 
 
 async def test_refusals_are_counted_and_heard(device: Device) -> None:
