@@ -13,8 +13,7 @@ import fcntl
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from agent import __version__, logs
@@ -94,7 +93,7 @@ class App:
                 result = close()
                 if result is not None:
                     await result
-            except Exception:
+            except Exception:  # noqa: BLE001 - whatever it is, the others must close
                 _log.exception("a part did not close cleanly", extra={"part": name})
 
     def _closing(self, name: str, close: Close) -> None:

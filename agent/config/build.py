@@ -54,6 +54,8 @@ def convert(hint: Any, value: Any, path: tuple[str | int, ...]) -> Any:
     if dataclasses.is_dataclass(hint):
         return build(typing.cast(type, hint), value, path)
     if origin in (types.UnionType, typing.Union):
+        if value == "":  # TOML has no null; an empty string says "none"
+            return None
         return convert(next(arg for arg in args if arg is not type(None)), value, path)
     if origin is Literal and value in args:
         return value

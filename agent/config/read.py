@@ -102,14 +102,16 @@ def _explain(
     where: str,
     overrides: Mapping[tuple[str, str], tuple[str, Any]],
 ) -> BadConfig:
-    variable = overrides.get(wrong.path[:2])  # type: ignore[call-overload]
+    variable = next((v for key, (v, _) in overrides.items() if key == wrong.path[:2]), None)
     if variable:
-        place = f"environment variable {variable[0]}"
+        place = f"environment variable {variable}"
     else:
         line = locate(text, wrong.path)
         place = f"{where}:{line}" if line else where
     name = _dotted(wrong.path)
-    return BadConfig(f"{name}: {wrong.message}" if name else wrong.message, where=place, hint=wrong.hint)
+    return BadConfig(
+        f"{name}: {wrong.message}" if name else wrong.message, where=place, hint=wrong.hint
+    )
 
 
 def _dotted(path: tuple[str | int, ...]) -> str:

@@ -40,8 +40,8 @@ _IQR = 1.349  # interquartile range of the standard normal distribution
 _FLOOR = 2e-3  # smallest scale, as a share of the location: below it is resolution, not behaviour
 _RIDGE = 0.1  # added to the correlation's diagonal
 _NUGGET = 1e-3  # added to every variance: a constant sensor has none of its own
-_FASTEST = 0.3  # of the way to a block's mean, for a sensor that only drifts
-_NO_DRIFT = 0.5  # ratio of von Neumann from which a sensor counts as steady; 2 is pure noise
+_FASTEST = 0.15  # of the way to a block's mean, for a sensor that only drifts
+_NO_DRIFT = 0.3  # ratio of von Neumann from which a sensor counts as steady; 2 is pure noise
 _LEAST_BLOCKS = 6  # fewer say nothing about drift
 _RANGE = (1.0, 99.0)  # percentiles reported as the healthy range
 _MEMORY_ROWS = 50_000  # rows that the covariance rests on at most
@@ -71,12 +71,15 @@ class Baseline(msgspec.Struct):
     drift: list[float]
 
     @classmethod
-    def learn(cls, values: "Floats", smooth: int) -> "Baseline":
+    def learn(cls, values: "Floats", smooth: int) -> "tuple[Baseline, Floats]":
         """Learn from healthy rows.
 
         Args:
             values: float64 [n, k], NaN where a sensor has no reading; n at least 2 * `smooth`.
             smooth: rows of the trailing mean.
+
+        Returns:
+            The baseline, and the deviations [n - smooth + 1, k] of the past itself, for `Views.seen`.
         """
         known = np.where(np.isnan(values).all(axis=0), 0.0, values)  # a sensor that never spoke
         q25, location, q75 = np.nanpercentile(known, (25.0, 50.0, 75.0), axis=0)
@@ -86,7 +89,7 @@ class Baseline(msgspec.Struct):
         means = trailing_mean(scaled, smooth)
         drift = _drift(scaled)
         reference, deviation = _followed(means, drift)
-        return cls(
+        baseline = cls(
             location.tolist(),
             scale.tolist(),
             low.tolist(),
@@ -96,6 +99,7 @@ class Baseline(msgspec.Struct):
             len(values),
             drift.tolist(),
         )
+        return baseline, deviation
 
 
 class Views:
@@ -135,7 +139,10 @@ class Views:
 
     def of(self, means: "Floats") -> "Floats":
         """The views [m, k, 3] of trailing means [m, k]."""
-        deviation = means - self._reference
+        return self.seen(means - self._reference)
+
+    def seen(self, deviation: "Floats") -> "Floats":
+        """The views [m, k, 3] of deviations [m, k] from the reference."""
         views = np.empty((*deviation.shape, CHANNELS))
         np.multiply(deviation, self._per_spread, out=views[..., 0])
         np.matmul(deviation, self._residual, out=views[..., 1])
@@ -200,7 +207,7 @@ def _scale(values: "Floats", location: "Floats", robust: "Floats") -> "Floats":
 
 
 def _drift(scaled: "Floats") -> "Floats":
-    """How quickly each sensor's reference follows, from its healthy past [n, k]: [k], 0 to 0.3."""
+    """How quickly each sensor's reference follows, from its healthy past [n, k]: [k], 0 to `_FASTEST`."""
     blocks = len(scaled) // BLOCK_ROWS
     if blocks < _LEAST_BLOCKS:
         return np.zeros(scaled.shape[1])

@@ -208,15 +208,16 @@ class AnomalyDetector:
             row[: len(cells)] = cells
         self._learning = []
         smooth = self._model.shape.smooth
-        self._views = Views(Baseline.learn(past, smooth), smooth)
-        self._threshold = self._own_threshold(past, self._views)
+        baseline, deviation = Baseline.learn(past, smooth)
+        self._views = Views(baseline, smooth)
+        self._threshold = self._own_threshold(self._views.seen(deviation))
         self._recent.prime(past[1 - self._model.shape.rows :], last)
 
-    def _own_threshold(self, past: "Floats", views: Views) -> float:
+    def _own_threshold(self, healthy: "Floats") -> float:
         """The model's threshold, raised where this machine's healthy past comes too near."""
         scale = self._model.scale
-        healthy = _opinion(self._model.evidence(views.of(views.means(past))))
-        own = float(np.percentile(healthy, HEALTHY_QUANTILE)) + scale.margin
+        opinions = _opinion(self._model.evidence(healthy))
+        own = float(np.percentile(opinions, HEALTHY_QUANTILE)) + scale.margin
         threshold = max(scale.threshold, own)
         return scale.zero + (threshold - scale.zero) / self._settings.sensitivity
 

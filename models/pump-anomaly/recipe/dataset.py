@@ -45,11 +45,12 @@ def windows(
 
 def _as_followed(found: Machine, shape: Shape) -> NDArray[np.float64]:
     """The views of all rows, the baseline following healthy blocks as it does on a device."""
-    views = Views(Baseline.learn(found.values[:HEALTHY_ROWS], shape.smooth), shape.smooth)
+    baseline, past = Baseline.learn(found.values[:HEALTHY_ROWS], shape.smooth)
+    views = Views(baseline, shape.smooth)
     means = views.means(found.values)
     faulty = found.affected.any(axis=1)[shape.smooth - 1 :]
     begin = HEALTHY_ROWS - shape.smooth + 1
-    parts = [views.of(means[:begin])]
+    parts = [views.seen(past)]
     for at in range(begin, len(means), BLOCK_ROWS):
         block = means[at : at + BLOCK_ROWS]
         parts.append(views.of(block))

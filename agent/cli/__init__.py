@@ -1,0 +1,43 @@
+"""The command line: arguments become a call of the daemon's socket, or the app for `run`.
+
+Owns words, options, tables and exit statuses; never holds a rule of the agent itself. Each command
+lives in its own file and is imported when it is called, so `edge-agent --help` imports no engine.
+
+Exit statuses: 0 done, 1 something failed for now (try again), 2 wrong usage or request,
+3 refused (trust or permission), 4 over a limit, 130 interrupted.
+"""
+
+import sys
+
+from agent.cli.group import cli
+from agent.errors import AgentError, BadRequest, LimitExceeded, Refused
+
+__all__ = ["cli", "main"]
+
+
+def main() -> None:
+    """Entry point of the command `edge-agent`: errors are one line, never a traceback."""
+    import click
+
+    try:
+        sys.exit(cli.main(standalone_mode=False) or 0)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except AgentError as error:
+        print(f"edge-agent: {error} [{error.code}]", file=sys.stderr)
+        sys.exit(exit_status(error))
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def exit_status(error: AgentError) -> int:
+    """The exit status that tells a script what to do next."""
+    if isinstance(error, BadRequest):
+        return 2
+    if isinstance(error, Refused):
+        return 3
+    return 4 if isinstance(error, LimitExceeded) else 1

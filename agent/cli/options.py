@@ -1,0 +1,88 @@
+"""Options that several commands share, and how results are printed."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from agent.errors import BadConfig
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_CONFIG = Path("/etc/edge-agent/edge-agent.toml")
+DEFAULT_SOCKET = Path("/run/edge-agent/agent.sock")
+
+config_option = click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="EDGE_AGENT_CONFIG",
+    default=None,
+    help="The device's configuration  [default: ./edge-agent.toml, then /etc/edge-agent/edge-agent.toml]",
+)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+
+
+def find_config(given: Path | None) -> Path:
+    """The configuration to use: the given one, ./edge-agent.toml, or the system's.
+
+    Raises:
+        BadConfig: none of them exists.
+    """
+    if given is not None:
+        return given
+    local = Path("edge-agent.toml")
+    for candidate in (local, DEFAULT_CONFIG):
+        if candidate.exists():
+            return candidate
+    raise BadConfig(
+        "there is no configuration",
+        where=f"{local}, {DEFAULT_CONFIG}",
+        hint="Name one with --config, or write one with: edge-agent init DIR",
+    )
+
+
+def socket_option(command: F) -> F:
+    """``--socket``, and ``--config`` to take the socket's place from."""
+    option = click.option(
+        "--socket",
+        "socket_path",
+        type=click.Path(path_type=Path),
+        envvar="EDGE_AGENT_SOCKET",
+        default=None,
+        help="The daemon's socket  [default: the configuration's]",
+    )
+    return config_option(option(command))
+
+
+def find_socket(socket_path: Path | None, config_path: Path | None) -> Path:
+    """The daemon's socket: the given one, the configuration's, or the system's."""
+    from agent.config.read import load
+
+    if socket_path is not None:
+        return socket_path
+    try:
+        return load(find_config(config_path), os.environ).api.socket
+    except BadConfig:
+        if config_path is not None:
+            raise
+        return DEFAULT_SOCKET
+
+
+def emit_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
+
+
+def emit_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A plain table: aligned columns, two spaces between, nothing else to parse around."""
+    cells = [tuple(headers), *(tuple(str(cell) for cell in row) for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(headers))]
+    for row in cells:
+        click.echo(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
