@@ -29,6 +29,7 @@ Split by the caller's next move, not by where it happened:
         ├── BadManifest        manifest.invalid
         ├── BadRepository      repository.invalid
         ├── BadModel           model.invalid       the engine cannot load the file
+        ├── BadKey             key.invalid         a signing key cannot be read or used
         ├── BadRecording       recording.invalid
         └── BadConfig          config.invalid
 
@@ -246,6 +247,12 @@ class BadModel(BadRequest):
     """The engine cannot load the model file."""
 
     code = "model.invalid"
+
+
+class BadKey(BadRequest):
+    """A signing key's file is unreadable, unprotected, or has another passphrase."""
+
+    code = "key.invalid"
 
 
 class BadRecording(BadRequest):
