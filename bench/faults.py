@@ -38,7 +38,7 @@ class Outcome:
         lost: of these, never received.
         doubled: received by the application more than once, repeats dropped by id.
         repeats: received again and dropped by id.
-        imbalance: enqueued less delivered, evicted, expired, damaged and queued.
+        imbalance: enqueued less delivered, evicted, expired, thinned, damaged and queued.
         faults: how often each was done.
         seconds: how long all of it took.
     """
@@ -63,7 +63,7 @@ def run(quick: bool) -> Table:
         [
             _zero("lost", outcome.lost),
             _zero("delivered twice to the application", outcome.doubled),
-            _zero("enqueued - delivered - evicted - expired - damaged - queued", outcome.imbalance),
+            _zero("enqueued less all fates and what is queued", outcome.imbalance),
             Row("repeats dropped by id", outcome.repeats, "messages"),
             Row("messages a second, faults included", outcome.messages / outcome.seconds, "/s"),
         ],
@@ -100,7 +100,9 @@ async def measure(directory: Path, cuts: int, messages: int, seed: int) -> Outco
     outcome.lost = len({name(n) for n in range(messages)} - set(delivered))
     outcome.doubled = len(delivered) - len(set(delivered))
     outcome.repeats = receiver.ledger.repeats
-    spent = sum(counts[fate] for fate in ("delivered", "evicted", "expired", "damaged", "queued"))
+    spent = sum(
+        counts[fate] for fate in ("delivered", "evicted", "expired", "thinned", "damaged", "queued")
+    )
     outcome.imbalance = counts["enqueued"] - spent
     return outcome
 

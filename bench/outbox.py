@@ -21,7 +21,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from agent.clock import SystemClock
 from agent.ids import uuid7
-from agent.store import outbox as table
+from agent.store.account import charged
 from agent.store.connection import connect
 from agent.store.db import Database
 from agent.store.migrate import migrate
@@ -115,14 +115,14 @@ async def _enqueue(path: Path, messages: list[Message]) -> tuple[float, int]:
 def _bare_sqlite(path: Path, messages: list[Message], group: int) -> float:
     connection = connect(path)
     migrate(connection)
-    rows = [(m.id, 2, m.topic, m.payload, table.charged(m), m.created, None) for m in messages]
+    rows = [(m.id, 2, m.topic, m.payload, charged(m), m.created, None, None) for m in messages]
 
     def insert() -> None:
         for start in range(0, len(rows), group):
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany(
-                "INSERT INTO outbox (id, class, topic, payload, size, created, expires) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO outbox (id, class, topic, payload, size, created, expires, due) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 rows[start : start + group],
             )
             connection.execute("COMMIT")

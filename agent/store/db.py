@@ -24,6 +24,7 @@ class Database:
 
     Attributes:
         path: the file.
+        clock: of the agent.
         salvage: what was done about a damaged file, None when it was sound.
     """
 
@@ -37,7 +38,7 @@ class Database:
     ) -> None:
         self.path = path
         self.salvage = salvage
-        self._clock = clock
+        self.clock = clock
         self._rebuilds = 0
         self._reader: Connection | None = None
         self._reader_lock = threading.Lock()
@@ -141,5 +142,5 @@ class Database:
         if self._rebuilds > _MAX_REBUILDS:
             raise StorageFailed("the database was damaged again and again", where=str(self.path))
         self._drop_reader()
-        self.salvage = rebuild(self.path, self._clock, str(error))
+        self.salvage = rebuild(self.path, self.clock, str(error))
         return connect(self.path)

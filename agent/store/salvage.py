@@ -29,6 +29,7 @@ _MOST_VERSIONS = 9999  # of the schema; the files' names have four digits
 _NEEDED = (
     "SELECT count(*) FROM outbox_counts",
     "SELECT count(*) FROM outbox_limits",
+    "SELECT count(*) FROM outbox_clock",
     "SELECT count(*) FROM (SELECT max(seq), min(seq) FROM outbox)",
     "SELECT count(*) FROM (SELECT 1 FROM stream_states LIMIT 1)",
 )
@@ -36,12 +37,12 @@ _STRIDE_LIMIT = 1 << 20  # rows skipped at once while looking for the far side o
 _MAX_GAPS = 64  # damaged places worth going round
 
 _SAVE = (
-    "INSERT OR IGNORE INTO outbox (id, class, topic, payload, size, created, expires) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?)"
+    "INSERT OR IGNORE INTO outbox (id, class, topic, payload, size, created, expires, due, level) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _READ_FROM = (
-    "SELECT seq, id, class, topic, payload, size, created, expires FROM outbox NOT INDEXED "
-    "WHERE seq > ? ORDER BY seq"
+    "SELECT seq, id, class, topic, payload, size, created, expires, due, level "
+    "FROM outbox NOT INDEXED WHERE seq > ? ORDER BY seq"
 )
 _STREAMS = (
     "SELECT stream, state FROM stream_states ORDER BY stream",
@@ -165,7 +166,7 @@ def _check_inside(connection: sqlite3.Connection, path: Path) -> None:
         verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0] if whole else "ok"
     except sqlite3.Error as error:
         raise _damaged(str(error)) from error
-    if rows[0] != len(CLASSES) or rows[1] != 1:
+    if rows[:3] != [len(CLASSES), 1, 1]:
         raise _damaged("the account is incomplete")
     if verdict != "ok":
         raise _damaged(str(verdict))
@@ -183,11 +184,22 @@ def _copy(path: Path, target: sqlite3.Connection) -> tuple[int, int | None, int]
     with closing(sqlite3.connect(path, isolation_level=None)) as source:
         # With it SQLite reads what a file has, even when the header promises more.
         source.execute("PRAGMA writable_schema = ON")
+        _copy_clock(source, target)
         messages = _copy_messages(source, target)
         lost = _copy_counts(source, target)
         streams = _copy_streams(source, target)
     target.execute("COMMIT")
     return messages, lost, streams
+
+
+def _copy_clock(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
+    """Without it messages expire later than they should, which is the better side."""
+    try:
+        (seconds,) = source.execute("SELECT seconds FROM outbox_clock").fetchone() or (0.0,)
+    except sqlite3.Error:
+        return
+    if isinstance(seconds, float) and 0 <= seconds < _MOST:
+        target.execute("UPDATE outbox_clock SET seconds = ?", (seconds,))
 
 
 def _copy_messages(source: sqlite3.Connection, target: sqlite3.Connection) -> int:
@@ -212,7 +224,7 @@ def _readable(source: sqlite3.Connection) -> Iterator[tuple[object, ...]]:
 
 def _plausible(row: Sequence[object]) -> bool:
     """Whether the values are of the kinds that the table holds; damage makes others of them."""
-    id_, kind, topic, payload, size, created, expires = row
+    id_, kind, topic, payload, size, created, expires, due, level = row
     return (
         isinstance(id_, str)
         and kind in CLASSES
@@ -222,6 +234,8 @@ def _plausible(row: Sequence[object]) -> bool:
         and 0 < size < _MOST
         and isinstance(created, float)
         and (expires is None or isinstance(expires, float))
+        and (due is None or isinstance(due, float))
+        and isinstance(level, int)
     )
 
 
@@ -234,7 +248,7 @@ def _copy_counts(source: sqlite3.Connection, target: sqlite3.Connection) -> int 
     )
     try:
         rows = source.execute(
-            "SELECT class, enqueued, delivered, evicted, expired, damaged FROM outbox_counts"
+            "SELECT class, enqueued, delivered, evicted, expired, thinned, damaged FROM outbox_counts"
         ).fetchall()
     except sqlite3.Error:
         rows = []
@@ -249,13 +263,13 @@ def _copy_counts(source: sqlite3.Connection, target: sqlite3.Connection) -> int 
 
 
 def _carry(target: sqlite3.Connection, row: tuple[int, ...], saved: int) -> int:
-    kind, enqueued, delivered, evicted, expired, damaged = row
-    lost = max(0, enqueued - delivered - evicted - expired - damaged - saved)
-    total = delivered + evicted + expired + damaged + lost + saved
+    kind, enqueued, delivered, evicted, expired, thinned, damaged = row
+    gone = delivered + evicted + expired + thinned + damaged
+    lost = max(0, enqueued - gone - saved)
     target.execute(
-        "UPDATE outbox_counts SET enqueued = ?, delivered = ?, evicted = ?, expired = ?, damaged = ? "
-        "WHERE class = ?",
-        (total, delivered, evicted, expired, damaged + lost, kind),
+        "UPDATE outbox_counts SET enqueued = ?, delivered = ?, evicted = ?, expired = ?, thinned = ?, "
+        "damaged = ? WHERE class = ?",
+        (gone + lost + saved, delivered, evicted, expired, thinned, damaged + lost, kind),
     )
     return lost
 

@@ -95,7 +95,7 @@ class SendQueue:
             self._more[fetch.kind] = False
 
     def peek(self) -> Queued | None:
-        """The row that goes next; it stays until `sent` or `skip`."""
+        """The row that goes next; it stays until `sent`."""
         for kind in CLASSES:
             if kind in self._held:
                 continue
@@ -112,10 +112,6 @@ class SendQueue:
         """The row that `peek` gave is in flight."""
         self._ready[row.message.kind].popleft()
         self._in_flight[row.seq] = row
-
-    def skip(self, row: Queued) -> None:
-        """The row that `peek` gave does not go (it expired); the table will lose it."""
-        self._ready[row.message.kind].popleft()
 
     def acknowledged(self, row: Queued) -> None:
         """The broker has it; the table does not know yet."""

@@ -35,8 +35,8 @@ class Topics:
         return f"{self.root}/status"
 
     def telemetry(self, stream: str) -> str:
-        """Summaries of a stream."""
-        return f"{self.root}/telemetry/{level(stream)}"
+        """Summaries of a stream; a stream's name may have several levels."""
+        return f"{self.root}/telemetry/" + "/".join(map(level, stream.split("/")))
 
     def escalation(self, id_: str) -> str:
         """What needs a person or a larger model."""

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 from agent.clock import Clock
 from agent.errors import AgentError, StorageFailed
 from agent.store.outbox import Outbox, Queued
+from agent.store.outbox_rows import TICK_S, Merge
 from agent.sync.link import Link
 from agent.sync.queue import Fetch, SendQueue
+from agent.sync.thinning import merge_telemetry
 
 if TYPE_CHECKING:
     from agent.telemetry.metrics import Metrics
@@ -27,7 +29,6 @@ SETTLE_TAIL_ROWS = 16  # that are worth a commit of their own when nothing more 
 SETTLE_S = 0.5  # seconds until fewer are taken out: one commit for the trickle of an idle device
 FETCH_BYTES = 1 << 20  # payload held ready, beside the rows in flight
 RETRY_S = 5.0  # until a failing disk is tried again
-EXPIRE_S = 60.0  # seconds between looks for rows that are worthless by now
 
 
 class Uplink:
@@ -44,12 +45,14 @@ class Uplink:
         *,
         clock: Clock,
         metrics: "Metrics | None" = None,
+        merge: Merge = merge_telemetry,
         retry_s: float = RETRY_S,
     ) -> None:
         self.delivered = 0
         self._outbox = outbox
         self._link = link
         self._clock = clock
+        self._merge = merge
         self._retry_s = retry_s
         self._queue = SendQueue(ahead=2 * link.window)
         self._acknowledged: list[Queued] = []
@@ -57,7 +60,7 @@ class Uplink:
         self._pump_due = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._fetching = self._settling = False
+        self._fetching = self._settling = self._thinning = False
         self._started = self._closed = False
         self._refused = metrics and metrics.counter(
             "edge_agent_outbox_refused_total", "Messages that the broker refused; they stay queued."
@@ -68,7 +71,7 @@ class Uplink:
         self._started = True
         self._forget_news = self._outbox.on_new(self._news)
         self._link.on_state(self._link_changed)
-        self._after("expire", EXPIRE_S, self._expire)
+        self._after("tick", TICK_S, self._tick)
         self._link_changed()
 
     async def drained(self, deadline_s: float = math.inf) -> bool:
@@ -112,7 +115,7 @@ class Uplink:
     def _pump(self) -> None:
         """Send what may be sent, and look up what follows."""
         self._pump_due = False
-        if self._closed or not self._link.connected:
+        if self._closed or self._thinning or not self._link.connected:
             return
         while (row := self._queue.peek()) is not None and self._offer(row):
             pass
@@ -123,17 +126,15 @@ class Uplink:
     def _offer(self, row: Queued) -> bool:
         """Hand a row to the link; False when it cannot take one now."""
         message = row.message
-        left = None if message.expires == math.inf else message.expires - self._clock.wall()
-        if left is not None and left <= 0:
-            self._queue.skip(row)
-            self._after("expire", 0.0, self._expire)
-            return True
-        if not self._link.publish(
-            message.topic, message.payload, expires_in_s=left, on_ack=partial(self._answered, row)
-        ):
-            return False
-        self._queue.sent(row)
-        return True
+        taken = self._link.publish(
+            message.topic,
+            message.payload,
+            expires_in_s=row.left_s,
+            on_ack=partial(self._answered, row),
+        )
+        if taken:
+            self._queue.sent(row)
+        return taken
 
     # What comes back.
 
@@ -215,15 +216,29 @@ class Uplink:
         taken, self._acknowledged = self._acknowledged, []
         return taken
 
-    def _expire(self) -> None:
-        self._after("expire", EXPIRE_S, self._expire)
-        self._spawn(self._expire_now())
+    def _tick(self) -> None:
+        self._after("tick", TICK_S, self._tick)
+        self._spawn(self._tend())
 
-    async def _expire_now(self) -> None:
+    async def _tend(self) -> None:
+        """What the table needs from time to time."""
         try:
-            await self._outbox.expire(self._clock.wall())
+            await self._outbox.expire()
+            if not (self._link.connected or self._fetching or self._settling or self._acknowledged):
+                await self._thin()
         except AgentError as error:
-            log.warning("expired messages cannot be taken out of the outbox: %s", error)
+            log.warning("the outbox cannot be tended: %s", error)
+
+    async def _thin(self) -> None:
+        """Nothing is sent meanwhile: a row must not go out on its own and in an aggregate."""
+        self._thinning = True
+        try:
+            saved = await self._outbox.thin(self._merge)
+        finally:
+            self._thinning = False
+            self._pump_soon()
+        if saved:
+            log.info("the outbox is half full: telemetry was folded, %d rows fewer", saved)
 
     # Tasks and timers.
 

@@ -12,6 +12,7 @@ class FakeLink:
 
     Attributes:
         sent: (topic, payload) in order, over all connections.
+        expiries: what the broker was told of each message's lifetime, seconds.
         unanswered: the acknowledgements that are due, oldest first.
     """
 
@@ -19,6 +20,7 @@ class FakeLink:
         self.window = window
         self.connected = False
         self.sent: list[tuple[str, bytes]] = []
+        self.expiries: list[float | None] = []
         self.unanswered: list[tuple[str, bytes, OnAck]] = []
         self._listeners: list[Callable[[], None]] = []
         self._handlers: dict[str, Handler] = {}
@@ -41,6 +43,7 @@ class FakeLink:
         if not self.connected or len(self.unanswered) >= self.window:
             return False
         self.sent.append((topic, payload))
+        self.expiries.append(expires_in_s)
         self.unanswered.append((topic, payload, on_ack))
         return True
 

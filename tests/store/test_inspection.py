@@ -26,7 +26,13 @@ async def test_it_shows_tables_account_and_what_goes_next_beside_a_running_agent
     assert seen.schema == 1
     assert seen.bytes > 4096
     tables = {table.name: table for table in seen.tables}
-    assert set(tables) == {"outbox", "outbox_counts", "outbox_limits", "stream_states"}
+    assert set(tables) == {
+        "outbox",
+        "outbox_clock",
+        "outbox_counts",
+        "outbox_limits",
+        "stream_states",
+    }
     assert tables["outbox"].rows == 2
     assert tables["outbox"].columns["payload"] == "BLOB"
     assert [row.message.id for row in seen.next] == ["id-1", "id-0"]

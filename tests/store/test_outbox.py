@@ -4,6 +4,7 @@ import asyncio
 import math
 import sqlite3
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,12 +23,12 @@ from agent.store.outbox import (
     Outbox,
     OutboxLimits,
     charged,
-    expire,
     insert,
     read_counts,
     read_pending,
     remove,
 )
+from agent.store.outbox_rows import FOLD, TICK_S, expire, thin
 from agent.types import Message
 
 ROOM = 2 * MAX_PAYLOAD
@@ -48,10 +49,16 @@ async def outbox(database):
     return outbox
 
 
+def fold(messages):
+    """An aggregate for tests: an id of its own, a payload of the first one's size."""
+    last = messages[-1]
+    return replace(last, id=f"{last.id}+", payload=messages[0].payload)
+
+
 class Accounting(RuleBasedStateMachine):
     """Any sequence of what can happen to rows, beside a model in plain Python."""
 
-    ROWS, BYTES = 8, 3000
+    ROWS, BYTES = 24, 9000
 
     @initialize()
     def open(self) -> None:
@@ -62,11 +69,12 @@ class Accounting(RuleBasedStateMachine):
             "UPDATE outbox_limits SET rows = ?, bytes = ?", (self.ROWS, self.BYTES)
         )
         self.model: dict[str, Message] = {}
+        self.due: dict[str, float] = {}
+        self.level: dict[str, int] = {}
         self.number = 0
-        self.fates = {
-            kind: dict.fromkeys(("enqueued", "delivered", "evicted", "expired"), 0)
-            for kind in CLASSES
-        }
+        self.now = 0.0
+        fates = ("enqueued", "delivered", "evicted", "expired", "thinned")
+        self.fates = {kind: dict.fromkeys(fates, 0) for kind in CLASSES}
 
     @rule(
         batch=st.lists(
@@ -75,20 +83,21 @@ class Accounting(RuleBasedStateMachine):
                 st.integers(0, 600),
                 st.sampled_from([50.0, 80.0, math.inf]),
             ),
-            max_size=5,
+            max_size=12,
         ),
         repeat=st.booleans(),
     )
     def insert(self, batch, repeat) -> None:
         new = []
-        for kind, size, expires in batch:
+        for kind, size, lives in batch:
             self.number += 1
-            new.append(message(self.number, kind, size, expires))
+            new.append(message(self.number, kind, size, 1.7e9 + lives))
         again = list(self.model.values())[:2] if repeat else []
         model, fates = dict(self.model), {kind: dict(f) for kind, f in self.fates.items()}
         for one in new:
             model[one.id] = one
             fates[one.kind]["enqueued"] += 1
+            self.due[one.id] = self.now + one.expires - 1.7e9 + TICK_S
         fits = self._evict(model, fates)
         self.connection.execute("BEGIN")
         try:
@@ -113,13 +122,32 @@ class Accounting(RuleBasedStateMachine):
         for id_ in ids:
             self.fates[self.model.pop(id_).kind]["delivered"] += 1
 
-    @rule(now=st.sampled_from([0.0, 50.0, 79.0, 80.0]))
-    def expire(self, now) -> None:
-        due = [one for one in self.model.values() if one.expires <= now]
-        assert expire(self.connection, now) == len(due)
+    @rule(elapsed=st.sampled_from([0.0, 20.0, 60.0]))
+    def expire(self, elapsed) -> None:
+        self.now += elapsed
+        due = [one for one in self.model.values() if self.due[one.id] <= self.now]
+        assert expire(self.connection, elapsed) == len(due)
         for one in due:
             del self.model[one.id]
             self.fates[one.kind]["expired"] += 1
+
+    @rule()
+    def thin(self) -> None:
+        saved, _ = thin(self.connection, fold, 0, 1000)
+        groups = self._groups()
+        assert saved == len(groups) * (FOLD - 1)
+        for group in groups:
+            last = group[-1].id
+            self.due[f"{last}+"] = self.due[last]
+            self.level[f"{last}+"] = self.level.get(last, 0) + 1
+            renamed = {last: fold(group)}
+            for one in group[:-1]:
+                del self.model[one.id]
+            self.model = {
+                renamed.get(id_, one).id: renamed.get(id_, one) for id_, one in self.model.items()
+            }
+            self.fates["telemetry"]["thinned"] += FOLD
+            self.fates["telemetry"]["enqueued"] += 1
 
     @rule()
     def reopen(self) -> None:
@@ -148,6 +176,17 @@ class Accounting(RuleBasedStateMachine):
         if hasattr(self, "connection"):
             self.connection.close()
             self.directory.cleanup()
+
+    def _groups(self) -> list[list[Message]]:
+        by_level: dict[int, list[Message]] = {}
+        for one in self.model.values():
+            if one.kind == "telemetry":
+                by_level.setdefault(self.level.get(one.id, 0), []).append(one)
+        return [
+            rows[start : start + FOLD]
+            for rows in by_level.values()
+            for start in range(0, len(rows) - FOLD + 1, FOLD)
+        ]
 
     def _evict(self, model: dict[str, Message], fates) -> bool:
         """The rule itself: oldest telemetry, then oldest reports, never an escalation."""
@@ -190,6 +229,49 @@ async def test_peek_shows_the_most_important_first_and_changes_nothing(outbox):
 async def test_an_expiry_and_its_absence_come_back_as_they_were_put(outbox):
     await outbox.put([message(1, expires=123.5), message(2)])
     assert [row.message.expires for row in await outbox.peek()] == [123.5, math.inf]
+
+
+async def test_a_lifetime_runs_by_what_the_agent_was_awake_for(clock, outbox):
+    """A wall clock that jumps a year takes nothing; time that really passes does, a tick late."""
+    await outbox.put([replace(message(1), expires=1.7e9 + 3600), message(2)])
+    clock.jump(365 * 86_400)
+    assert await outbox.expire() == 0
+    clock.jump(-800 * 86_400)
+    clock.advance(3600 - TICK_S)
+    assert await outbox.expire() == 0
+    left = (await outbox.pending(1, kind="telemetry"))[0].left_s
+    assert left == pytest.approx(2 * TICK_S)
+    clock.advance(2 * TICK_S)
+    assert await outbox.expire() == 1
+    assert (await outbox.counts()).total.expired == 1
+
+
+async def test_a_lifetime_goes_on_after_a_restart(tmp_path, clock):
+    for run in range(3):
+        database = Database.open(tmp_path / "agent.db", clock=clock)
+        outbox = Outbox(database)
+        await outbox.start()
+        if run == 0:
+            await outbox.put([replace(message(1), expires=1.7e9 + 100)])
+        clock.advance(60)
+        assert await outbox.expire() == (run == 2)
+        await database.close()
+
+
+async def test_old_telemetry_is_folded_while_the_outbox_is_half_full(outbox):
+    await outbox.put([message(n) for n in range(45)])
+    assert await outbox.thin(fold) == 0
+    await outbox.put([message(n) for n in range(45, 90)])
+    assert await outbox.thin(fold) == 11 * (FOLD - 1)
+    counts = (await outbox.counts()).total
+    assert (counts.enqueued, counts.thinned, counts.queued) == (101, 88, 13)
+    assert [row.message.id for row in await outbox.peek(100)][:2] == ["id-000007+", "id-000015+"]
+
+
+async def test_what_cannot_be_folded_stays(outbox):
+    await outbox.put([message(n) for n in range(90)])
+    assert await outbox.thin(lambda _: None) == 0
+    assert (await outbox.counts()).total.queued == 90
 
 
 async def test_producers_that_wait_together_share_one_insert(database, outbox):

@@ -56,7 +56,12 @@ async def opened(path):
     await outbox.put([Message("new", "report", "e/d/x/report/s", b"", 0.0)])
     counts = (await outbox.counts()).total
     assert counts.enqueued == (
-        counts.delivered + counts.evicted + counts.expired + counts.damaged + counts.queued
+        counts.delivered
+        + counts.evicted
+        + counts.expired
+        + counts.thinned
+        + counts.damaged
+        + counts.queued
     )
     ids = {row.message.id for row in await outbox.peek(1000)}
     assert len(ids) == counts.queued

@@ -9,6 +9,7 @@ import pytest
 from agent.errors import NotReachable
 from agent.store.db import Database
 from agent.store.outbox import Outbox, OutboxLimits, insert
+from agent.store.outbox_rows import TICK_S
 from agent.sync.queue import RETRY_REFUSED_S
 from agent.sync.uplink import Uplink
 from agent.types import Message
@@ -24,6 +25,18 @@ def message(number: int, kind: str = "telemetry", expires: float = math.inf) -> 
     id_ = f"id-{number:06}"
     payload = json.dumps({"id": id_, "class": kind}).encode()
     return Message(id_, kind, f"edge/d/x/{kind}/{number % 3}", payload, START, expires)
+
+
+def summary(number: int) -> Message:
+    """Telemetry as pipelines write it."""
+    id_ = f"id-{number:06}"
+    body = {
+        "id": id_, "device": "x", "time": "t", "class": "telemetry", "stream": "s", "model": "m 1.0.0",
+        "from": f"2026-01-01T00:{number // 60:02}:{number % 60:02}Z", "to": f"2026-01-01T00:{number // 60:02}:{number % 60:02}Z",
+        "phase": "watching", "progress": 1.0, "score": {"min": 0.1, "mean": 0.2, "max": 0.3},
+        "windows": 10, "rows": 10, "readings": 80, "dropped": {},
+    }  # fmt: skip
+    return Message(id_, "telemetry", "edge/d/x/telemetry/s", json.dumps(body).encode(), START)
 
 
 class Stage:
@@ -144,17 +157,50 @@ async def test_a_cut_with_messages_in_flight_is_no_refusal(stage, caplog):
     await until(lambda: len(stage.sent) == 20)
 
 
-async def test_what_expired_does_not_go_and_is_counted(stage):
+async def test_what_outlived_its_worth_does_not_go_and_is_counted(stage):
     await stage.outbox.put(
-        [message(1, expires=START + 10), message(2), message(3, expires=START + 99)]
+        [message(1, expires=START + 10), message(2), message(3, expires=START + 999)]
     )
-    stage.clock.advance(50)
+    stage.clock.advance(10 + TICK_S)
+    stage.uplink._tick()
+    async with asyncio.timeout(10):
+        while not (await stage.outbox.counts()).total.expired:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
     stage.link.connect()
     await until(lambda: len(stage.sent) == 2)
     await stage.answer_all()
     counts = (await stage.outbox.counts()).total
     assert (counts.delivered, counts.expired, counts.queued) == (2, 1, 0)
     assert stage.sent == ["id-000002", "id-000003"]
+
+
+async def test_a_broker_is_told_how_long_a_message_is_worth_keeping(stage):
+    await stage.outbox.put([message(1, expires=START + 3600), message(2)])
+    stage.link.connect()
+    await until(lambda: len(stage.link.expiries) == 2)
+    assert stage.link.expiries == [pytest.approx(3600 + TICK_S), None]
+
+
+async def test_telemetry_of_a_long_outage_is_folded_and_never_sent_twice(stage):
+    """Rows that were acknowledged, or may be in flight, are not folded; aggregates go instead."""
+    summaries = [summary(n) for n in range(600)]
+    await stage.outbox.put(summaries)
+    stage.link.connect()
+    await until(lambda: len(stage.sent) == 10)
+    stage.link.answer(4)
+    stage.uplink._tick()  # connected: nothing is folded
+    stage.link.cut()
+    async with asyncio.timeout(10):
+        while not (await stage.outbox.counts()).total.thinned:
+            stage.uplink._tick()
+            await asyncio.sleep(0.05)
+    stage.link.connect()
+    await stage.answer_all()
+    counts = (await stage.outbox.counts()).total
+    assert counts.enqueued == counts.delivered + counts.thinned
+    bodies = {b["id"]: b for b in (json.loads(payload) for _, payload in stage.link.sent[10:])}
+    assert sum(body["windows"] for body in bodies.values()) == 10 * (600 - 4)
+    assert any(body.get("thinned", 1) > 1 for body in bodies.values())
 
 
 async def test_a_failing_disk_keeps_delivered_rows_to_be_taken_out_later(stage):
