@@ -9,8 +9,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Array: TypeAlias = "NDArray[Any]"
-Tensors: TypeAlias = Mapping[str, "NDArray[Any]"]
+    Array: TypeAlias = NDArray[Any]
+    Tensors: TypeAlias = Mapping[str, NDArray[Any]]
+else:  # NumPy is not imported for the sake of annotations
+    Array = Any
+    Tensors = Mapping[str, Any]
 
 #: Tensor element types, named as the Open Inference Protocol names them.
 DType = Literal[

@@ -4,9 +4,10 @@ Owns words, options, tables and exit statuses; never holds a rule of the agent i
 lives in its own file and is imported when it is called, so `edge-agent --help` imports no engine.
 
 Exit statuses: 0 done, 1 something failed for now (try again), 2 wrong usage or request,
-3 refused (trust or permission), 4 over a limit, 130 interrupted.
+3 refused (trust or permission), 4 over a limit, 70 a mistake of the agent itself, 130 interrupted.
 """
 
+import os
 import sys
 
 from agent.cli.group import cli
@@ -32,6 +33,13 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except Exception as error:  # noqa: BLE001 - a mistake of ours; a user never sees a traceback
+        if os.environ.get("EDGE_AGENT_DEBUG"):
+            raise
+        name = type(error).__name__
+        print(f"edge-agent: internal error: {name}: {error} [agent.error]", file=sys.stderr)
+        print("Run it again with EDGE_AGENT_DEBUG=1 and report what it prints.", file=sys.stderr)
+        sys.exit(70)
 
 
 def exit_status(error: AgentError) -> int:
