@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
 from agent.cli.options import emit_json, find_socket, json_option, socket_option
 from agent.errors import BadReading, TooMany
@@ -87,7 +86,9 @@ class Sender:
         Raises:
             TooMany: there was still no room after `MAX_TRIES`.
         """
-        answer = self._post(encode(rows))
+        from agent.pipelines.encode import encode_columns
+
+        answer = self._post(encode_columns(rows))
         self._counts["rows"] += len(rows)
         for key in ("accepted", "windows", "warnings"):
             self._counts[key] += answer[key]
@@ -122,21 +123,11 @@ class Sender:
         raise TooMany("the daemon has had no room for too long", where="/api/readings")
 
 
-def encode(rows: "Rows") -> bytes:
-    """Rows as the columns that ``POST /api/readings`` takes; a missing value is null."""
-    columns = dict(zip(rows.sensors, rows.values.T.tolist(), strict=True))
-    return msgspec.json.encode(
-        {"stream": rows.stream, "time": rows.time.tolist(), "values": columns}
-    )
-
-
 def _stdin(stream: str, counts: Counter[str]) -> Iterator["Rows"]:
-    from agent.pipelines.sources.lines import LineDecoder
+    from agent.pipelines.sources.stdin import read_rows
 
-    decoder = LineDecoder(stream)
-    for line in sys.stdin:
-        try:
-            yield from decoder.feed(line, time.time())
-        except BadReading as error:
-            counts["refused_lines"] += 1
-            click.echo(f"edge-agent: {error} [{error.code}]", err=True)
+    def refused(error: BadReading) -> None:
+        counts["refused_lines"] += 1
+        click.echo(f"edge-agent: {error} [{error.code}]", err=True)
+
+    return read_rows(sys.stdin.fileno(), stream, wall=time.time, refused=refused)
