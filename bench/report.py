@@ -32,11 +32,7 @@ class Row:
 
     def cells(self) -> tuple[str, ...]:
         """The row as text, one cell per column of the table."""
-        limit = (
-            ""
-            if self.limit_value is None
-            else f"{number(self.limit_value)} {self.unit}"
-        )
+        limit = "" if self.limit_value is None else f"{number(self.limit_value)} {self.unit}"
         return (
             self.name,
             f"{number(self.value)} {self.unit}".strip(),
@@ -77,10 +73,7 @@ class Table:
             _line(["-" * w for w in widths], widths),
         ]
         text += [_line(row.cells(), widths) for row in self.rows]
-        return (
-            "\n".join([*text, "", *(f"{note}  " for note in self.notes)]).rstrip()
-            + "\n"
-        )
+        return "\n".join([*text, "", *(f"{note}  " for note in self.notes)]).rstrip() + "\n"
 
 
 def number(value: float) -> str:
@@ -91,6 +84,4 @@ def number(value: float) -> str:
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return (
-        "| " + " | ".join(c.ljust(w) for c, w in zip(cells, widths, strict=True)) + " |"
-    )
+    return "| " + " | ".join(c.ljust(w) for c, w in zip(cells, widths, strict=True)) + " |"

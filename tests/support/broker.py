@@ -106,7 +106,10 @@ class Mosquitto:
         while time.monotonic() < deadline:
             assert self._process is not None
             assert self._process.poll() is None, (self.directory / "mosquitto.log").read_text()
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection(("127.0.0.1", self.port), 1),
+            ):
                 return
             time.sleep(0.01)
         raise TimeoutError("mosquitto does not listen")
