@@ -11,7 +11,7 @@ from agent.api.http.connection import LINGER_S, Connection
 from agent.api.http.limits import Limits
 from agent.api.http.messages import Request
 from agent.api.http.router import Router
-from agent.api.http.socketfile import open_listener, remove
+from agent.api.http.socketfile import BACKLOG, open_listener, remove
 from agent.api.settings import ApiSettings
 from agent.errors import AgentError, Forbidden, TooMany
 from agent.telemetry.metrics import Metrics
@@ -70,7 +70,9 @@ class HttpServer:
         self.loop = asyncio.get_running_loop()
         listener = open_listener(self._settings)
         self._inode = self._settings.socket.lstat().st_ino
-        self._server = await self.loop.create_unix_server(lambda: Connection(self), sock=listener)
+        self._server = await self.loop.create_unix_server(
+            lambda: Connection(self), sock=listener, backlog=BACKLOG
+        )
         _log.info("listening on %s", self._settings.socket)
 
     async def close(self, deadline_s: float = 5.0) -> None:
