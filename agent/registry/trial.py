@@ -1,0 +1,32 @@
+"""The first run of a model on this device, before it is activated."""
+
+from collections.abc import Mapping
+
+from agent.engines.base import EngineOptions, Session
+from agent.engines.catalog import load_session
+from agent.registry.golden import check_golden
+from agent.trust.manifest import Manifest
+from agent.trust.policy import check_tensors
+
+
+def try_model(manifest: Manifest, files: Mapping[str, bytes]) -> None:
+    """Load a model, compare its tensors with its manifest's, and run its golden cases.
+
+    Raises:
+        BadModel: the engine cannot load it, or its tensors are not those of its manifest.
+        EngineMissing: its engine is not installed here.
+        GoldenFailed: it does not compute what it must.
+    """
+    session = load_checked(manifest, files)
+    try:
+        check_golden(manifest, files, session)
+    finally:
+        session.close()
+
+
+def load_checked(manifest: Manifest, files: Mapping[str, bytes]) -> Session:
+    """A session whose tensors are those of the manifest. Raises BadModel, EngineMissing."""
+    options = EngineOptions(threads=manifest.resources.threads)
+    session = load_session(manifest.engine, files[manifest.model_file.path], options)
+    check_tensors(manifest, session.inputs, session.outputs)
+    return session

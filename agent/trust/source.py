@@ -1,0 +1,73 @@
+"""Where a repository is read from: the one seam between trust and the world.
+
+A source hands out bytes and vouches for nothing. The TUF client and the downloader both read
+through it, so that a directory, a web server and a broker differ in one class each.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from agent.errors import AgentError, BadConfig, NotFound, NotReachable
+
+CHUNK_BYTES = 1 << 20
+
+
+class Source(ABC):
+    """A repository's files by path, ``metadata/…`` and ``targets/…``."""
+
+    @abstractmethod
+    def read(self, path: str, offset: int = 0) -> Iterator[bytes]:
+        """The file's bytes from `offset` on, in chunks of at most a few MiB.
+
+        Raises:
+            NotFound: the repository has no such file.
+            NotReachable: the repository cannot be read now.
+        """
+
+
+class DirectorySource(Source):
+    """A repository in a directory: a USB stick, a mounted share, a folder beside the agent."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def read(self, path: str, offset: int = 0) -> Iterator[bytes]:
+        try:
+            with (self._directory / _inside(path)).open("rb") as file:
+                file.seek(offset)
+                while chunk := file.read(CHUNK_BYTES):
+                    yield chunk
+        except OSError as error:
+            raise self._unreadable(path, error) from error
+
+    def _unreadable(self, path: str, error: OSError) -> AgentError:
+        if not self._directory.is_dir():
+            hint = "Is the USB stick mounted?"
+            return NotReachable("no such directory", where=str(self._directory), hint=hint)
+        if isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError):
+            return NotFound("the repository has no such file", where=path)
+        return NotReachable(f"cannot be read: {error.strerror}", where=str(self._directory / path))
+
+
+def open_source(repository: str) -> Source:
+    """The source that a repository's address names: a directory path or a ``file://`` URL.
+
+    Raises:
+        BadConfig: the address has a scheme that is not known.
+    """
+    parts = urlsplit(repository)
+    if parts.scheme == "file" and not parts.netloc:
+        return DirectorySource(Path(unquote(parts.path)))
+    if parts.scheme and parts.netloc:
+        hint = "Use a directory or file:///…"
+        raise BadConfig(f'the scheme "{parts.scheme}" is not known', where=repository, hint=hint)
+    return DirectorySource(Path(repository))
+
+
+def _inside(path: str) -> str:
+    """Paths come from metadata that may not be verified yet."""
+    if path.startswith("/") or "\0" in path or ".." in path.split("/"):
+        raise NotFound("the path leaves the repository", where=path[:200])
+    return path

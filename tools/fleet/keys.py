@@ -1,0 +1,128 @@
+"""Signing keys in files: PKCS #8 PEM, encrypted with a passphrase, readable by their owner only.
+
+A key's file is named after its role and the beginning of its id, for example
+``targets-1f3a9c04.pem``. A directory may hold some of a repository's keys and not others: the root
+keys belong on a medium that is kept in a safe.
+"""
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, cast
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from securesystemslib.signer import CryptoSigner, Key, SSlibKey
+
+from agent.errors import BadKey
+
+Scheme = Literal["ed25519", "ecdsa"]
+Passphrase = Callable[[str], "bytes | None"]
+
+ID_DIGITS = 8  # of a key's id that name its file
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def no_passphrase(_name: str) -> None:
+    """For development keys, which protect nothing."""
+
+
+class KeyStore:
+    """The key files in one directory.
+
+    Args:
+        directory: made, for its owner only, with the first key.
+        passphrase: asked with a file's name when a key is written, or an encrypted one is read;
+            None writes the key unencrypted.
+    """
+
+    def __init__(self, directory: Path, passphrase: Passphrase = no_passphrase) -> None:
+        self._directory = directory
+        self._passphrase = passphrase
+
+    def generate(self, role: str, scheme: Scheme = "ed25519") -> SSlibKey:
+        """A new key pair; its private half is written here, its public half returned."""
+        private = (
+            ed25519.Ed25519PrivateKey.generate()
+            if scheme == "ed25519"
+            else ec.generate_private_key(ec.SECP256R1())
+        )
+        public = SSlibKey.from_crypto(private.public_key())
+        path = self._path(role, public.keyid)
+        pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, self._encryption(path.name))
+        _write_private(path, pem)
+        return public
+
+    def has(self, key: Key) -> bool:
+        """Whether the private half of a public key is here."""
+        return self._find(key.keyid) is not None
+
+    def signer(self, key: Key) -> CryptoSigner:
+        """The signer of a public key.
+
+        Raises:
+            BadKey: the file is missing, readable by others, damaged, of another key, or has another
+                passphrase.
+        """
+        path = self._find(key.keyid)
+        if path is None:
+            raise BadKey(f"the key {key.keyid[:ID_DIGITS]} is not here", where=str(self._directory))
+        try:
+            return CryptoSigner(self._load(path), cast("SSlibKey", key))
+        except (ValueError, UnsupportedAlgorithm) as error:
+            raise BadKey(f"cannot be used: {error}", where=str(path)) from error
+
+    def _load(self, path: Path) -> "ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey":
+        pem = _read_private(path)
+        encrypted = b"ENCRYPTED" in pem
+        passphrase = self._passphrase(path.name) if encrypted else None
+        if encrypted and not passphrase:
+            hint = "Set EDGE_FLEET_PASSPHRASE, or run the command in a terminal"
+            raise BadKey("the key has a passphrase, and none was given", where=str(path), hint=hint)
+        try:
+            return load_pem_private_key(pem, passphrase)  # type: ignore[return-value]
+        except ValueError as error:
+            message = (
+                "wrong passphrase, or the file is damaged" if encrypted else "the file is damaged"
+            )
+            raise BadKey(message, where=str(path)) from error
+
+    def _encryption(self, name: str) -> KeySerializationEncryption:
+        passphrase = self._passphrase(name)
+        return BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
+
+    def _path(self, role: str, keyid: str) -> Path:
+        return self._directory / f"{role}-{keyid[:ID_DIGITS]}.pem"
+
+    def _find(self, keyid: str) -> Path | None:
+        return next(iter(sorted(self._directory.glob(f"*-{keyid[:ID_DIGITS]}.pem"))), None)
+
+
+def _write_private(path: Path, pem: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(pem)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _read_private(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            if mode & OTHERS:
+                message = f"the key may be read by others (mode {mode:04o})"
+                raise BadKey(message, where=str(path), hint=f"Run: chmod 600 {path}")
+            return file.read()
+    except OSError as error:
+        raise BadKey(f"cannot be read: {error.strerror}", where=str(path)) from error

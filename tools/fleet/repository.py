@@ -1,0 +1,372 @@
+"""A signed repository in a directory: what devices install from.
+
+    metadata/   1.root.json …, <n>.targets.json, <n>.snapshot.json, timestamp.json
+    targets/    <name>/<version>/<sha256>.<file>
+
+Copy the directory to a web server or to a USB stick as it is; it holds no secret.
+"""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Root, TargetFile, Targets
+
+from agent.clock import Clock, SystemClock
+from agent.errors import Altered, BadManifest, BadRequest, NotFound
+from agent.registry.layout import write_atomically
+from agent.trust.digest import sha256_hex
+from agent.trust.manifest import Manifest, parse_manifest
+from agent.trust.policy import NEWEST_LAYOUT
+from agent.trust.updater import LAYOUT_FIELD
+from agent.types import ModelRef
+from tools.fleet.keys import KeyStore, Passphrase, Scheme, no_passphrase
+from tools.fleet.metadata import TOP_ROLES, MetadataStore
+
+RENEW_AT = 0.5  # share of a role's validity that is used up when `refresh` renews it
+
+
+@dataclass(frozen=True, slots=True)
+class RoleStatus:
+    """A role as `inspect` shows it.
+
+    Attributes:
+        role: its name.
+        version: of its current metadata.
+        expires: RFC 3339.
+        threshold: signatures needed.
+        keys: ids of its keys.
+        at_hand: those whose private half is here.
+    """
+
+    role: str
+    version: int
+    expires: str
+    threshold: int
+    keys: tuple[str, ...]
+    at_hand: tuple[str, ...]
+
+
+class Repository:
+    """A repository and the keys at hand.
+
+    Args:
+        directory: of the repository.
+        keys_dir: of the private keys.
+        passphrase: asked for key files; none for development keys.
+        clock: for expiry dates.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        keys_dir: Path,
+        *,
+        passphrase: Passphrase = no_passphrase,
+        clock: Clock | None = None,
+    ) -> None:
+        self._directory = directory
+        self._keys = KeyStore(keys_dir, passphrase)
+        self._metadata = MetadataStore(directory / "metadata", self._keys, clock or SystemClock())
+
+    @classmethod
+    def create(
+        cls,
+        directory: Path,
+        keys_dir: Path,
+        *,
+        passphrase: Passphrase = no_passphrase,
+        scheme: Scheme = "ed25519",
+        root_keys: int = 1,
+        root_threshold: int = 1,
+        clock: Clock | None = None,
+    ) -> "Repository":
+        """A new, empty repository with a key for each role.
+
+        Raises:
+            BadRequest: there is a repository already, or the threshold exceeds the keys.
+        """
+        if not 1 <= root_threshold <= root_keys:
+            raise BadRequest("the threshold is between 1 and the number of root keys")
+        repository = cls(directory, keys_dir, passphrase=passphrase, clock=clock)
+        if repository._metadata.exists:
+            raise BadRequest("there is a repository already", where=str(directory))
+        root = Metadata(Root(version=1, consistent_snapshot=True))
+        for role in TOP_ROLES:
+            for _ in range(root_keys if role == "root" else 1):
+                root.signed.add_key(repository._keys.generate(role, scheme), role)
+        root.signed.roles["root"].threshold = root_threshold
+        repository._metadata.write_root(root)
+        targets = Metadata(Targets(unrecognized_fields={LAYOUT_FIELD: NEWEST_LAYOUT}))
+        repository._metadata.commit({"targets": targets})
+        return repository
+
+    def root_bytes(self) -> bytes:
+        """The newest root: what a device is provisioned with."""
+        return self._metadata.root_bytes()
+
+    # Packages.
+
+    def publish(self, package: Path, *, role: str = "targets") -> ModelRef:
+        """Sign a package and make it visible to devices.
+
+        Args:
+            package: directory with a model.toml and the files that it lists.
+            role: who signs: the top-level targets, or a delegated role.
+
+        Raises:
+            BadManifest, Altered: the package is not what its manifest says.
+            BadRequest: this version is published with other content; a version never changes.
+            BadKey: the role's keys are not at hand.
+        """
+        manifest, files = read_package(package)
+        prefix = f"{manifest.name}/{manifest.version}/"
+        found = {prefix + path: _target_file(prefix + path, data) for path, data in files.items()}
+        targets = self._metadata.targets(role)
+        self._refuse_change(manifest.ref, found)
+        for path, data in files.items():
+            self._write_target(prefix + path, data)
+        targets.signed.targets.update(found)
+        self._metadata.commit({role: targets})
+        return manifest.ref
+
+    def withdraw(self, ref: ModelRef) -> None:
+        """Publish no longer. Devices that have the version keep it until its key is revoked.
+
+        Raises:
+            NotFound: it is not published.
+        """
+        prefix = f"{ref.name}/{ref.version}/"
+        changed = {}
+        for role in self._metadata.roles():
+            targets = self._metadata.targets(role)
+            kept = {p: t for p, t in targets.signed.targets.items() if not p.startswith(prefix)}
+            if len(kept) < len(targets.signed.targets):
+                targets.signed.targets = kept
+                changed[role] = targets
+        if not changed:
+            raise NotFound("the version is not published", where=str(ref))
+        self._metadata.commit(changed)
+        shutil.rmtree(self._directory / "targets" / prefix, ignore_errors=True)
+
+    def published(self) -> dict[ModelRef, str]:
+        """Every published version with the role that signs it."""
+        found = {}
+        for role in self._metadata.roles():
+            for path in self._metadata.targets(role).signed.targets:
+                name, version, file = path.split("/", 2)
+                if file == "model.toml":
+                    found[ModelRef(name, version)] = role
+        return dict(sorted(found.items()))
+
+    def refresh(self) -> list[str]:
+        """Renew the timestamp, and every other role that has used up half of its validity.
+
+        Made to be run by cron: with the snapshot's and timestamp's keys alone it does what it can.
+
+        Returns:
+            The roles that were renewed.
+
+        Raises:
+            BadKey: a role has to be renewed and its keys are not at hand.
+        """
+        due = {
+            r: t for r in self._metadata.roles() if self._is_due(t := self._metadata.targets(r), r)
+        }
+        snapshot = self._metadata.snapshot()
+        if due:
+            self._metadata.commit(due)
+            return [*due, "snapshot", "timestamp"]
+        if self._is_due(snapshot, "snapshot"):
+            self._metadata.commit_snapshot(snapshot)
+            return ["snapshot", "timestamp"]
+        self._metadata.commit_timestamp(self._metadata.timestamp())
+        return ["timestamp"]
+
+    def inspect(self) -> list[RoleStatus]:
+        """Every role, top-level first."""
+        root = self._metadata.root()
+        documents: dict[str, Metadata[Any]] = {
+            "root": root,
+            "snapshot": self._metadata.snapshot(),
+            "timestamp": self._metadata.timestamp(),
+            **{role: self._metadata.targets(role) for role in self._metadata.roles()},
+        }
+        return [self._status(role, document) for role, document in documents.items()]
+
+    def export(self, destination: Path) -> Path:
+        """Copy the repository, for example to a USB stick; the timestamp last.
+
+        Returns:
+            The directory that devices install from.
+        """
+        target = destination / "edge-agent-repository"
+        timestamp = self._directory / "metadata" / "timestamp.json"
+        skip = shutil.ignore_patterns("timestamp.json", "*.new")
+        shutil.copytree(self._directory, target, ignore=skip, dirs_exist_ok=True)
+        write_atomically(target / "metadata" / "timestamp.json", timestamp.read_bytes())
+        return target
+
+    # Keys.
+
+    def add_key(self, role: str, scheme: Scheme = "ed25519") -> str:
+        """Give a top-level role one more key. Returns its id."""
+        key = self._keys.generate(_top_level(role), scheme)
+        self._change_root(lambda root: root.add_key(key, role), role)
+        return key.keyid
+
+    def revoke_key(self, keyid: str) -> list[str]:
+        """Take a key from every role that has it, and sign their metadata again without it.
+
+        Args:
+            keyid: the whole id, or at least its first eight digits.
+
+        Returns:
+            The roles that had it.
+
+        Raises:
+            NotFound: no role has it. BadRequest: a role would be left with too few keys.
+        """
+        root = self._metadata.root().signed
+        whole = _whole_id(root, keyid)
+        roles = [name for name, role in root.roles.items() if whole in role.keyids]
+        for role in roles:
+            if len(root.roles[role].keyids) <= root.roles[role].threshold:
+                hint = f"Add another first: edge-fleet key add {role}"
+                raise BadRequest("the role would have too few keys left", where=role, hint=hint)
+
+        def change(root: Root) -> None:
+            for role in roles:
+                root.revoke_key(whole, role)
+
+        self._change_root(change, *roles)
+        return roles
+
+    def rotate_key(self, role: str, scheme: Scheme = "ed25519") -> tuple[str, list[str]]:
+        """Replace all keys of a top-level role by one new key. Returns the new id and the old ones."""
+        key = self._keys.generate(_top_level(role), scheme)
+        old = list(self._metadata.root().signed.roles[role].keyids)
+
+        def change(root: Root) -> None:
+            for keyid in old:
+                root.revoke_key(keyid, role)
+            root.add_key(key, role)
+            root.roles[role].threshold = 1
+
+        self._change_root(change, role)
+        return key.keyid, old
+
+    def set_threshold(self, role: str, threshold: int) -> None:
+        """How many signatures a top-level role needs. Raises BadRequest beyond its keys."""
+        known = len(self._metadata.root().signed.roles[_top_level(role)].keyids)
+        if not 1 <= threshold <= known:
+            raise BadRequest(f"the role has {known} keys", where=role)
+        self._change_root(lambda root: setattr(root.roles[role], "threshold", threshold), role)
+
+    def delegate(self, role: str, patterns: Sequence[str], scheme: Scheme = "ed25519") -> str:
+        """Let a team sign models of its own, and no others. Returns the id of its new key.
+
+        Args:
+            role: a new name for the team.
+            patterns: model names, with ``*`` as a wildcard, for example ``vision-*``.
+            scheme: of its new key.
+        """
+        if role in TOP_ROLES or role in self._metadata.roles():
+            raise BadRequest("there is such a role already", where=role)
+        key = self._keys.generate(role, scheme)
+        targets = self._metadata.targets()
+        paths = [f"{pattern}/*/*" for pattern in patterns]
+        delegations = targets.signed.delegations or Delegations({}, {})
+        team = DelegatedRole(role, [], 1, terminating=True, paths=paths)
+        delegations.roles = {**(delegations.roles or {}), role: team}
+        targets.signed.delegations = delegations
+        targets.signed.add_key(key, role)
+        self._metadata.commit({"targets": targets, role: Metadata(Targets())})
+        return key.keyid
+
+    def _change_root(self, change: "Callable[[Root], object]", *roles: str) -> None:
+        """A new root, and the metadata of the changed roles signed again by their new keys."""
+        before = self._metadata.root()
+        root = Metadata(Root.from_dict(before.signed.to_dict()))
+        change(root.signed)
+        self._metadata.write_root(root, before.signed)
+        if "targets" in roles:
+            self._metadata.commit({"targets": self._metadata.targets()})
+        elif "snapshot" in roles:
+            self._metadata.commit_snapshot(self._metadata.snapshot())
+        elif "timestamp" in roles:
+            self._metadata.commit_timestamp(self._metadata.timestamp())
+
+    def _is_due(self, metadata: "Metadata[Any]", role: str) -> bool:
+        return self._metadata.age(metadata, role) >= RENEW_AT
+
+    def _status(self, role: str, metadata: "Metadata[Any]") -> RoleStatus:
+        of_targets = role not in TOP_ROLES
+        parent = self._metadata.targets() if of_targets else self._metadata.root()
+        delegator: Root | Targets = parent.signed
+        wanted = delegator.get_delegated_role(role)
+        at_hand = (k for k in wanted.keyids if self._keys.has(delegator.get_key(k)))
+        signed = metadata.signed
+        expires = signed.expires.strftime("%Y-%m-%dT%H:%M:%SZ")
+        keys = tuple(wanted.keyids)
+        return RoleStatus(role, signed.version, expires, wanted.threshold, keys, tuple(at_hand))
+
+    def _refuse_change(self, ref: ModelRef, files: "dict[str, TargetFile]") -> None:
+        prefix = f"{ref.name}/{ref.version}/"
+        for role in self._metadata.roles():
+            targets = self._metadata.targets(role).signed.targets
+            known = {path: file for path, file in targets.items() if path.startswith(prefix)}
+            if known and known != files:
+                hint = "Raise the version in model.toml"
+                raise BadRequest(
+                    "this version is published with other content", where=str(ref), hint=hint
+                )
+
+    def _write_target(self, path: str, data: bytes) -> None:
+        directory, _, name = path.rpartition("/")
+        write_atomically(
+            self._directory / "targets" / directory / f"{sha256_hex(data)}.{name}", data
+        )
+
+
+def read_package(package: Path) -> tuple[Manifest, dict[str, bytes]]:
+    """A package's manifest and all its files by path, each compared with the manifest.
+
+    Raises:
+        BadManifest: the manifest is missing or wrong. Altered: a file is not what it says.
+    """
+    path = package / "model.toml"
+    data = _read(path)
+    manifest = parse_manifest(data, where=str(path))
+    files = {"model.toml": data}
+    for file in manifest.files:
+        files[file.path] = _read(package / file.path)
+        if (len(files[file.path]), sha256_hex(files[file.path])) != (file.size, file.sha256):
+            raise Altered("is not what the manifest says", where=str(package / file.path))
+    return manifest, files
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadManifest(f"cannot be read: {error.strerror}", where=str(path)) from error
+
+
+def _target_file(path: str, data: bytes) -> TargetFile:
+    return TargetFile.from_data(path, data, ["sha256"])
+
+
+def _top_level(role: str) -> str:
+    if role not in TOP_ROLES:
+        raise BadRequest(f"expected one of {', '.join(TOP_ROLES)}", where=role)
+    return role
+
+
+def _whole_id(root: Root, keyid: str) -> str:
+    found = [known for known in root.keys if len(keyid) >= 8 and known.startswith(keyid)]
+    if len(found) != 1:
+        raise NotFound("no role has such a key", where=keyid, hint="See: edge-fleet inspect")
+    return found[0]
