@@ -1,6 +1,7 @@
 """The database: one writer, one reader, and a file that is sound when it is open."""
 
 import asyncio
+import logging
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from agent.store.salvage import Salvage, open_sound, rebuild
 from agent.store.writer import Listener, Writer
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 _MAX_REBUILDS = 3  # in one run; a disk that damages faster than that needs a person
 
@@ -65,6 +68,8 @@ class Database:
             raise storage_failed(error, path) from error
         except OSError as error:
             raise StorageFailed(f"cannot open the database: {error}", where=str(path)) from error
+        if salvage is not None:
+            _report(salvage)
         return cls(path, connection, salvage, clock, linger_s)
 
     @property
@@ -143,4 +148,17 @@ class Database:
             raise StorageFailed("the database was damaged again and again", where=str(self.path))
         self._drop_reader()
         self.salvage = rebuild(self.path, self.clock, str(error))
+        _report(self.salvage)
         return connect(self.path)
+
+
+def _report(salvage: Salvage) -> None:
+    log.error(
+        "the database was damaged (%s): %d messages and %d stream states were saved, %s messages lost; "
+        "the damaged file is %s",
+        salvage.reason,
+        salvage.messages,
+        salvage.streams,
+        "an unknown number of" if salvage.lost is None else salvage.lost,
+        salvage.set_aside,
+    )

@@ -18,9 +18,10 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from agent.errors import AgentError, BadRequest, NotReachable, TooLarge
+from agent.errors import AgentError, BadRequest, NotReachable
 from agent.sync.attempts import Ending, Protocol
 from agent.sync.dial import in_thread, password, tls_context
+from agent.sync.reasons import over_limit, taken_over, unreachable, words
 from agent.sync.settings import BrokerAddress, LinkSettings, Will
 from agent.sync.transport import Transport
 
@@ -152,7 +153,7 @@ class Connection:
         if len(self._in_flight) >= self.window or self.ended.done():
             return False
         if len(topic) + len(payload) + _PACKET_OVERHEAD > self._max_packet:
-            self._loop.call_soon(on_ack, _over(self._max_packet, topic))
+            self._loop.call_soon(on_ack, over_limit(self._max_packet, topic))
             return True
         properties = None
         if expires_in_s is not None and self._v5:
@@ -200,7 +201,7 @@ class Connection:
         except AgentError as error:
             raise Ended("unreachable", error) from error
         except (OSError, ValueError) as error:  # ValueError: paho, of a bad WebSocket answer
-            raise Ended("unreachable", _unreachable(self._address, error)) from error
+            raise Ended("unreachable", unreachable(self._address, error)) from error
 
     def _prepare_and_dial(self) -> Any:
         """In a thread: read the secrets, connect the socket."""
@@ -238,7 +239,7 @@ class Connection:
     ) -> None:
         if reason.is_failure:
             how: Ending = "version" if reason.value == _WRONG_VERSION else "refused"
-            self._end(how, f"refused: {_words(reason, properties)}")
+            self._end(how, f"refused: {words(reason, properties)}")
             return
         self.window = min(self.window, getattr(properties, "ReceiveMaximum", 65_535))
         self._max_packet = getattr(properties, "MaximumPacketSize", self._max_packet)
@@ -256,7 +257,7 @@ class Connection:
         if reason.value == _TAKEN_OVER:
             self._end_with("taken", taken_over(str(self._address), self._settings.client_id))
         elif flags.is_disconnect_packet_from_server:
-            self._end("failed", f"closed the connection: {_words(reason, properties)}")
+            self._end("failed", f"closed the connection: {words(reason, properties)}")
         elif self._accepted.done():
             self._end("lost", "closed the connection")
         else:
@@ -271,7 +272,7 @@ class Connection:
         if reason.value < 0x80:
             on_ack(None)
         else:
-            on_ack(NotReachable(f"the broker refused the message: {_words(reason, properties)}"))
+            on_ack(NotReachable(f"the broker refused the message: {words(reason, properties)}"))
 
     def _on_message(self, _c: object, _u: object, message: paho.MQTTMessage) -> None:
         try:
@@ -379,28 +380,3 @@ def _ignore(_: AgentError | None) -> None:
 
 def _nothing() -> None:
     """QoS 0 needs no acknowledgement."""
-
-
-def _words(reason: ReasonCode, properties: Properties | None) -> str:
-    """A reason code, and the broker's own words if it has any."""
-    own = getattr(properties, "ReasonString", "")
-    return f"{reason} ({reason.value})" + (f", {own[:200]}" if own else "")
-
-
-def _unreachable(address: BrokerAddress, error: Exception) -> NotReachable:
-    hint = "Check the address, and that the broker runs and can be reached from here."
-    if isinstance(error, ssl.SSLError):
-        hint = "Check the certificates: ca_file, certificate_file, key_file."
-    return NotReachable(f"cannot connect: {error}", where=str(address), hint=hint)
-
-
-def taken_over(broker: str, client_id: str) -> NotReachable:
-    return NotReachable(
-        f"another client connects with this device's identifier, {client_id!r}",
-        where=broker,
-        hint="Give each device a name of its own.",
-    )
-
-
-def _over(limit: int, topic: str) -> TooLarge:
-    return TooLarge(f"the broker takes packets of at most {limit} bytes", where=topic)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Literal, cast
 from agent.clock import Clock
 from agent.errors import AgentError, BadRequest
 from agent.sync.attempts import CONTESTED, Attempts, Protocol
-from agent.sync.connection import Connection, Ended, OnAck, taken_over
+from agent.sync.connection import Connection, Ended, OnAck
+from agent.sync.reasons import taken_over
 from agent.sync.settings import LinkSettings, Will
 from agent.sync.topics import matches
 

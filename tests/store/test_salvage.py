@@ -88,9 +88,11 @@ async def test_a_file_cut_to_almost_nothing_is_set_aside(path, size):
     assert counts.enqueued == 1
 
 
-async def test_a_file_full_of_zeros_is_set_aside(path):
+async def test_a_file_full_of_zeros_is_set_aside_and_said_so(path, caplog):
     path.write_bytes(bytes(path.stat().st_size))
     found, _, ids, _ = await opened(path)
+    assert "the database was damaged" in caplog.text
+    assert str(found.set_aside) in caplog.text
     assert found is not None
     assert "does not begin" in found.reason
     assert ids == {"new"}

@@ -14,6 +14,7 @@ import uvloop
 from agent.clock import SystemClock
 from agent.errors import BadRequest, NotReachable, TooLarge
 from agent.sync.link import Link, LinkSettings, Will
+from agent.telemetry.metrics import Metrics
 from tests.support.broker import (
     ACCEPT_3,
     ACCEPT_5,
@@ -295,6 +296,19 @@ async def test_a_password_file_that_is_missing_is_reported_and_tried_again(tmp_p
     assert link.reason.where == "password_file"
     (tmp_path / "password").write_text("late\n")
     await until(lambda: link.connected)
+
+
+async def test_connections_and_failures_are_counted_by_broker_and_reason(broker):
+    metrics = Metrics()
+    nobody = f"127.0.0.1:{free_port()}"
+    settings = LinkSettings(brokers=(f"mqtt://{nobody}", broker.url))
+    link = Link(settings, clock=SystemClock(), metrics=metrics)
+    link.start()
+    await until(lambda: link.connected)
+    await link.close()
+    counts = {metric.name: metric.series() for metric in metrics}
+    assert counts["edge_agent_mqtt_connects_total"] == {(f"127.0.0.1:{broker.port}",): 1}
+    assert counts["edge_agent_mqtt_failures_total"] == {(nobody, "unreachable"): 1}
 
 
 # A broker without MQTT 5.
