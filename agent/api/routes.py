@@ -125,8 +125,8 @@ class Native:
     async def status(self, _: Request) -> Answer:
         return json_response(await self._service.status(), headers=NO_STORE)
 
-    def models(self, _: Request) -> Answer:
-        return json_response({"models": self._service.models()}, headers=NO_STORE)
+    async def models(self, _: Request) -> Answer:
+        return json_response({"models": await self._service.models()}, headers=NO_STORE)
 
     async def readings(self, request: Request) -> Answer:
         content_type = request.headers.get(b"content-type", b"").decode("latin-1")

@@ -7,10 +7,11 @@ a coroutine, which is what keeps inference on small models fast.
 import asyncio
 import dataclasses
 import os
-from collections.abc import AsyncGenerator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from agent import __version__
 from agent.api.oip.request import Prepared
@@ -23,6 +24,9 @@ from agent.telemetry.events import EventBus, Numbered
 from agent.telemetry.metrics import Metrics
 from agent.telemetry.probes import Probes
 from agent.types import Tensors
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 MAX_SERVED = 64  # models whose prepared requests are kept
 MAX_THREADS = 4  # that run models at once
@@ -87,11 +91,12 @@ class Service:
 
     # Models
 
-    def models(self) -> list[dict[str, str]]:
+    async def models(self) -> list[dict[str, str]]:
         """Every installed model and how it stands."""
+        index = await asyncio.to_thread(self._models.index)  # it may look at the disk
         return [
             {"name": m.name, "version": m.version, "state": m.state, "reason": m.reason}
-            for m in self._models.index()
+            for m in index
         ]
 
     async def model_metadata(self, name: str, version: str | None) -> dict[str, Any]:
@@ -102,7 +107,7 @@ class Service:
         """
         model = await self._loaded(name, version)
         manifest = model.manifest
-        versions = [m.version for m in self._models.index() if m.name == name]
+        versions = [m["version"] for m in await self.models() if m["name"] == name]
         return {
             "name": model.ref.name,
             "versions": versions or [model.ref.version],
@@ -113,13 +118,8 @@ class Service:
         }
 
     def model_ready(self, name: str, version: str | None) -> bool:
-        """Whether inference on the model will be answered; an unloaded one is loaded by it."""
-        if self._models.peek(name, version) is not None:
-            return True
-        return any(
-            m.name == name and version in (None, m.version) and m.state == "READY"
-            for m in self._models.index()
-        )
+        """Whether the model is loaded; one that is not is loaded by its first request."""
+        return self._models.peek(name, version) is not None
 
     def infer(
         self, name: str, version: str | None, body: bytes, header_length: int | None
@@ -140,10 +140,10 @@ class Service:
             TooMany: too many requests are under way.
             EngineFailed: the runtime failed.
         """
-        started = perf_counter()
         model = self._models.peek(name, version)
         if model is None:
             return self._infer_cold(name, version, body, header_length)
+        started = perf_counter()
         served = self._served_as(model)
         try:
             prepared = served.prepare(body, header_length)
@@ -151,32 +151,47 @@ class Service:
             if served.inline:
                 return served.run(prepared, tensors, started)
         except AgentError as error:
-            self._inference.failures.inc(1, model.ref.name, error.code)
+            self._failed(served, error)
             raise
-        return self._infer_in_thread(served, prepared, tensors, started)
+        again = partial(self._infer_cold, name, version, body, header_length)
+        return self._infer_in_thread(served, prepared, tensors, again)
 
     async def _infer_cold(
         self, name: str, version: str | None, body: bytes, header_length: int | None
     ) -> Reply:
-        model = await self._loaded(name, version)
-        served = self._served_as(model)
-        started = perf_counter()
+        served = self._served_as(await self._loaded(name, version))
         prepared = served.prepare(body, header_length)
-        return await self._infer_in_thread(served, prepared, prepared.tensors(body), started)
+        return await self._infer_in_thread(served, prepared, prepared.tensors(body), None)
 
     async def _infer_in_thread(
-        self, served: ServedModel, prepared: Prepared, tensors: Tensors, started: float
+        self,
+        served: ServedModel,
+        prepared: Prepared,
+        tensors: Tensors,
+        again: Callable[[], Awaitable[Reply]] | None,
     ) -> Reply:
+        """Run a model beside the loop; once more with the version after it, if it went meanwhile."""
+        try:
+            return await self._in_thread(served.run, prepared, tensors, perf_counter())
+        except NotReady:
+            if again is None:
+                raise
+        except AgentError as error:
+            self._failed(served, error)
+            raise
+        return await again()
+
+    def _failed(self, served: ServedModel, error: AgentError) -> None:
+        self._inference.failures.inc(1, served.model.ref.name, error.code)
+
+    async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a function in a thread, as one of at most so many."""
         loop = asyncio.get_running_loop()
         self._enter()
-        job = self._pool().submit(served.run, prepared, tensors, started)
-        # The room is given back when the run ends, not when its caller goes away.
+        job = self._pool().submit(function, *args, **kwargs)
+        # The place is given back when the run ends, not when its caller goes away.
         job.add_done_callback(lambda _: loop.call_soon_threadsafe(self._leave))
-        try:
-            return await asyncio.wrap_future(job)
-        except AgentError as error:
-            self._inference.failures.inc(1, served.model.ref.name, error.code)
-            raise
+        return await asyncio.wrap_future(job)
 
     async def _loaded(self, name: str, version: str | None) -> ModelPort:
         model = self._models.peek(name, version)
@@ -234,9 +249,7 @@ class Service:
         now = self._clock.wall()
         if len(body) < DECODE_INLINE_BELOW:
             return decode_readings(body, content_type, stream=stream, now=now)
-        return await asyncio.wrap_future(
-            self._pool().submit(decode_readings, body, content_type, stream=stream, now=now)
-        )
+        return await self._in_thread(decode_readings, body, content_type, stream=stream, now=now)
 
     # Looking
 
@@ -266,7 +279,7 @@ class Service:
             "ready": not reasons,
             "reasons": reasons,
             "machine": dataclasses.asdict(self._probes.look()),
-            "models": [{**model, **self._figures(model)} for model in self.models()],
+            "models": [{**model, **self._figures(model)} for model in await self.models()],
             "streams": [dataclasses.asdict(stream) for stream in streams],
             "outbox": await self._outbox_counts(),
             "link": self._link_state(),

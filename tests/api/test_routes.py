@@ -153,9 +153,10 @@ async def test_a_model_that_takes_too_long_is_504_and_keeps_its_place(serve: Ser
 
 async def test_a_model_is_loaded_by_its_first_request(serve: Serve) -> None:
     async with serve(FakeModels(cold=[echo(ECHO)])) as api:
-        assert (await api.call("GET", "/v2/models/echo/ready")).status == 200
+        assert (await api.call("GET", "/v2/models/echo/ready")).status == 503
         fields = {"inputs": [tensor("INT8", [1, 4], data=[1, 2, 3, 4])]}
         assert (await infer(api, fields)).status == 200
+        assert (await api.call("GET", "/v2/models/echo/ready")).status == 200
 
 
 async def test_a_new_version_takes_over_between_two_requests(serve: Serve) -> None:
@@ -167,11 +168,22 @@ async def test_a_new_version_takes_over_between_two_requests(serve: Serve) -> No
     models = FakeModels(old)
     async with serve(models) as api:
         first = (await infer(api, fields, data)).json()
-        await FakeModels.get(FakeModels(cold=[new]), "echo")
-        models._loaded[new.ref] = new
+        models.replace(old, new)
         second = (await infer(api, fields, data)).json()
     assert (first["model_version"], first["outputs"][0]["data"]) == ("1.0.0", [5, 9, 13, 17])
     assert (second["model_version"], second["outputs"][0]["data"]) == ("2.0.0", [1, 2, 3, 4])
+
+
+async def test_a_swap_under_way_costs_no_request(serve: Serve) -> None:
+    """The old version is closed after it was chosen and before it ran: the new one answers."""
+    old, new = echo(ECHO, typical_s=1.0), echo(ECHO, version="2.0.0", typical_s=1.0)
+    models = FakeModels(old)
+    fields = {"inputs": [tensor("INT8", [1, 4], data=[1, 2, 3, 4])]}
+    async with serve(models) as api:
+        old.session.close()
+        models.replace(old, new)
+        models.peek_first = old
+        assert (await infer(api, fields)).json()["model_version"] == "2.0.0"
 
 
 async def test_every_inference_is_counted_by_model_and_outcome(serve: Serve) -> None:

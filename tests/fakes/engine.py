@@ -97,11 +97,21 @@ class FakeModelStatus:
 class FakeModels:
     """Models in memory; those of `cold` are there, but loaded only when they are asked for."""
 
+    peek_first: FakeModel | None = None  # what the next `peek` still sees
+
     def __init__(self, *models: FakeModel, cold: Sequence[FakeModel] = ()) -> None:
         self._loaded = {model.ref: model for model in models}
         self._cold = {model.ref: model for model in cold}
 
+    def replace(self, old: FakeModel, new: FakeModel) -> None:
+        """Another version answers from now on."""
+        del self._loaded[old.ref]
+        self._loaded[new.ref] = new
+
     def peek(self, name: str, version: str | None = None) -> FakeModel | None:
+        seen, self.peek_first = self.peek_first, None
+        if seen is not None:
+            return seen
         return _find(self._loaded, name, version)
 
     async def get(self, name: str, version: str | None = None) -> FakeModel:
@@ -112,8 +122,11 @@ class FakeModels:
         return model
 
     def index(self) -> list[FakeModelStatus]:
-        refs = sorted({*self._loaded, *self._cold})
-        return [FakeModelStatus(ref.name, ref.version) for ref in refs]
+        cold = sorted(set(self._cold) - set(self._loaded))
+        return [
+            *(FakeModelStatus(ref.name, ref.version) for ref in sorted(self._loaded)),
+            *(FakeModelStatus(ref.name, ref.version, "UNAVAILABLE", "not loaded") for ref in cold),
+        ]
 
 
 def _find(models: Mapping[ModelRef, FakeModel], name: str, version: str | None) -> FakeModel | None:
