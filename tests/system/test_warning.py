@@ -45,8 +45,9 @@ def warns(make_device: MakeDevice, broker: Mosquitto, *, alone: bool) -> None:
     eventually(lambda: device.metric("mqtt_connects_total") >= 2, what="both links")
     with collecting(broker) as (receiver, payloads):
         publish(broker, healthy(1200) + shaken(1200, 60), alone=alone)
-        eventually(lambda: receiver.ledger.by_class.get("escalation"), what="the warning")
-        warning = next(m for m in map(json.loads, payloads) if m["class"] == "escalation")
+        counts = receiver.ledger.by_class
+        eventually(lambda: {"escalation", "report"} <= counts.keys(), what="warning and report")
+    warning = next(m for m in map(json.loads, payloads) if m["class"] == "escalation")
     assert warning["stream"] == "pump-1"
     assert warning["kind"] == "raised"
     assert warning["score"] > 1
