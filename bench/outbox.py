@@ -46,11 +46,19 @@ def run(quick: bool) -> Table:
         enqueue = list(_enqueue_pairs(Path(directory), messages, runs))
         with _broker(Path(directory)) as port:
             drain = list(_drain_pairs(Path(directory), port, messages, runs))
+            idle = uvloop.run(_idle(Path(directory) / "idle.db", port, 5.0 if quick else 60.0))
     return Table(
         "Outbox",
         [
             _row("durable enqueue, 200-byte messages", "bare SQLite", enqueue, 0.70, 5000),
-            _row("drain to Mosquitto at QoS 1", "bare paho", drain, 0.70, 0),
+            _row("drain to Mosquitto at QoS 1", "bare paho", drain, 0.85, 0),
+            Row(
+                "processor time, idle and connected",
+                idle,
+                "% of a core",
+                target="at most 0.2",
+                ok=idle <= 0.2,
+            ),
         ],
         [
             f"{messages:,} messages a run, {runs} alternating runs, medians.",
@@ -173,6 +181,26 @@ async def _drain(path: Path, port: int, count: int) -> float:
     await link.close()
     await database.close()
     return rate
+
+
+async def _idle(path: Path, port: int, seconds: float) -> float:
+    """Processor time of link, uplink and store at rest, percent of a core."""
+    database = Database.open(path, clock=_clock)
+    outbox = Outbox(database)
+    await outbox.start()
+    link = Link(_settings(port), clock=_clock)
+    uplink = Uplink(outbox, link, clock=_clock)
+    link.start()
+    uplink.start()
+    await asyncio.sleep(1.0)
+    assert link.connected
+    began = time.process_time()
+    await asyncio.sleep(seconds)
+    spent = time.process_time() - began
+    await uplink.close()
+    await link.close()
+    await database.close()
+    return 100 * spent / seconds
 
 
 def _settings(port: int) -> LinkSettings:
