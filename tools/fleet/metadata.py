@@ -76,6 +76,15 @@ class MetadataStore:
         left = metadata.signed.expires - self._now()
         return float(1 - left / timedelta(days=valid_days(role)))
 
+    def is_valid(self, metadata: "Metadata[Any]", role: str) -> bool:
+        """Whether a role's signatures still suffice: they do not when a change of keys was cut off."""
+        try:
+            delegator = self._delegator(role, {})
+            delegator.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
+        except UnsignedMetadataError:
+            return False
+        return True
+
     def write_root(self, root: "Metadata[Root]", before: Root | None = None) -> None:
         """Sign and write a new root; by its own keys and, as TUF asks, by those of the one before.
 
@@ -125,7 +134,7 @@ class MetadataStore:
         return load() if (self._directory / name).exists() else Metadata(payload())
 
     def _delegator(self, role: str, changed: "Mapping[str, Metadata[Targets]]") -> Any:
-        if role == "targets":
+        if role in TOP_ROLES:
             return self.root().signed
         return (changed.get("targets") or self.targets()).signed
 

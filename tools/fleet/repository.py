@@ -162,9 +162,10 @@ class Repository:
         return dict(sorted(found.items()))
 
     def refresh(self) -> list[str]:
-        """Renew the timestamp, and every other role that has used up half of its validity.
+        """Renew the timestamp, and every other role that is half way to its expiry.
 
-        Made to be run by cron: with the snapshot's and timestamp's keys alone it does what it can.
+        Made to be run by cron. The root is renewed only where its keys are at hand. Also completes
+        a change of keys that was cut off: a role that lacks signatures is signed again.
 
         Returns:
             The roles that were renewed.
@@ -172,18 +173,18 @@ class Repository:
         Raises:
             BadKey: a role has to be renewed and its keys are not at hand.
         """
-        due = {
-            r: t for r in self._metadata.roles() if self._is_due(t := self._metadata.targets(r), r)
-        }
+        renewed = self._refresh_root()
+        targets = {role: self._metadata.targets(role) for role in self._metadata.roles()}
+        due = {role: metadata for role, metadata in targets.items() if self._is_due(metadata, role)}
         snapshot = self._metadata.snapshot()
         if due:
             self._metadata.commit(due)
-            return [*due, "snapshot", "timestamp"]
+            return [*renewed, *due, "snapshot", "timestamp"]
         if self._is_due(snapshot, "snapshot"):
             self._metadata.commit_snapshot(snapshot)
-            return ["snapshot", "timestamp"]
+            return [*renewed, "snapshot", "timestamp"]
         self._metadata.commit_timestamp(self._metadata.timestamp())
-        return ["timestamp"]
+        return [*renewed, "timestamp"]
 
     def inspect(self) -> list[RoleStatus]:
         """Every role, top-level first."""
@@ -299,8 +300,17 @@ class Repository:
         elif "timestamp" in roles:
             self._metadata.commit_timestamp(self._metadata.timestamp())
 
+    def _refresh_root(self) -> list[str]:
+        root = self._metadata.root()
+        keys = [root.signed.get_key(keyid) for keyid in root.signed.roles["root"].keyids]
+        if self._is_due(root, "root") and all(self._keys.has(key) for key in keys):
+            self._change_root(lambda _: None)
+            return ["root"]
+        return []
+
     def _is_due(self, metadata: "Metadata[Any]", role: str) -> bool:
-        return self._metadata.age(metadata, role) >= RENEW_AT
+        half_way = self._metadata.age(metadata, role) >= RENEW_AT
+        return half_way or not self._metadata.is_valid(metadata, role)
 
     def _status(self, role: str, metadata: "Metadata[Any]") -> RoleStatus:
         of_targets = role not in TOP_ROLES
