@@ -80,11 +80,12 @@ class Outbox:
         delivered: int,
         evicted: int,
         expired: int,
+        thinned: int,
         damaged: int,
         **_: object,
     ) -> "Outbox":
         """From the account as the device gives it; what was given up is one number."""
-        return cls(queued, enqueued, delivered, evicted + expired + damaged)
+        return cls(queued, enqueued, delivered, evicted + expired + thinned + damaged)
 
 
 @dataclass(frozen=True, slots=True)
