@@ -24,6 +24,7 @@ def main(arguments: list[str]) -> int:
     """Run what was asked for; the exit status."""
     known = names()
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    # An empty list among the choices: argparse checks the default of "*" against them too.
     parser.add_argument("names", nargs="*", choices=[*known, []], metavar="NAME", default=[])
     parser.add_argument("--quick", action="store_true", help="fewer and shorter runs")
     chosen = parser.parse_args(arguments)

@@ -5,12 +5,13 @@ processes, with nothing else done. The server runs in a process of its own, as t
 is measured in turn with the ping-pong and with the session in this process.
 """
 
-import asyncio
+import hashlib
 import json
 import multiprocessing
 import os
+import shutil
+import signal
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,10 +26,11 @@ import numpy as np
 from agent.clock import SystemClock
 from agent.engines.base import NUMPY_DTYPES, EngineOptions, Session
 from agent.engines.catalog import load_session
-from agent.types import Array, ModelRef, Tensors, TensorSpec
+from agent.types import Tensors, TensorSpec
 from bench.report import Row, Table
 
 CLIENTS = 8
+HEAD = 250  # bytes: what the head and the JSON part of an answer take
 START_S = 20.0  # longest wait for a server, seconds
 
 
@@ -37,11 +39,13 @@ def run(quick: bool) -> Table:
     rounds, batch, seconds = (10, 50, 1.0) if quick else (40, 100, 4.0)
     path = model_file()
     load = Load.of(path)
-    with tempfile.TemporaryDirectory(prefix="bench-inference-") as directory:
-        with servers(path, Path(directory)) as places:
-            times = one_client(load, places, rounds, batch)
-            together = many_clients(load.binary, places["served"], seconds)
-            bare = many_clients(load.binary, places["bare"], seconds)
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-inference-") as directory,
+        servers(path, load, Path(directory)) as places,
+    ):
+        times = one_client(load, places, rounds, batch)
+        together = many_clients(load.binary, places["served"], seconds)
+        bare = many_clients(load.binary, places["bare"], seconds)
     inside = len(times["inside"]) / sum(times["inside"])
     return Table(
         "Inference through the socket",
@@ -53,11 +57,15 @@ def run(quick: bool) -> Table:
             Row(f"bare ping-pong, {CLIENTS} clients", bare, "requests/s"),
         ],
         [
-            f"{path.name}, {load.elements} int8 elements, requests of {len(load.binary)} bytes; "
-            f"{rounds} alternating rounds of {batch} requests, the first one not counted.",
-            f"In process, one caller: p50 {_us(times['inside'], 0.5):.1f} µs; "
-            f"bare ping-pong (the unit): p50 {_us(times['bare'], 0.5):.1f} µs, "
-            f"p99 {_us(times['bare'], 0.99):.1f} µs.",
+            (
+                f"{path.name}, {load.elements} int8 elements, requests of {len(load.binary)} bytes; "
+                f"{rounds} alternating rounds of {batch} requests, the first one not counted."
+            ),
+            (
+                f"In process, one caller: p50 {_us(times['inside'], 0.5):.1f} µs; "
+                f"bare ping-pong (the unit): p50 {_us(times['bare'], 0.5):.1f} µs, "
+                f"p99 {_us(times['bare'], 0.99):.1f} µs."
+            ),
         ],
     )
 
@@ -151,18 +159,16 @@ def open_session(path: Path) -> Session:
 
 
 @contextmanager
-def servers(model: Path, directory: Path) -> Iterator[dict[str, Path]]:
-    """The agent's API and a bare ping-pong, each in a process of its own."""
-    places = {"served": directory / "served.sock", "bare": directory / "bare.sock"}
-    answer = Load.of(model).answer
-    calls = {
-        "served": f"serve({str(model)!r}, {str(places['served'])!r})",
-        "bare": f"ping_pong({str(places['bare'])!r}, {len(Load.of(model).binary)}, {answer})",
-    }
-    running = [
-        subprocess.Popen([sys.executable, "-c", f"from bench.inference import *; {call}"])
-        for call in calls.values()
+def servers(model: Path, load: Load, directory: Path) -> Iterator[dict[str, Path]]:
+    """The agent's daemon and a bare ping-pong, each in a process of its own."""
+    places = {"served": directory / "agent.sock", "bare": directory / "bare.sock"}
+    install(model, load.session, directory)
+    answer = f"ping_pong({str(places['bare'])!r}, {len(load.binary)}, {load.answer + HEAD})"
+    commands = [
+        [sys.executable, "-m", "agent", "run", "--config", str(directory / "edge-agent.toml")],
+        [sys.executable, "-c", f"from bench.inference import ping_pong; {answer}"],
     ]
+    running = [subprocess.Popen(command) for command in commands]
     try:
         for place in places.values():
             connect(place).close()
@@ -173,16 +179,60 @@ def servers(model: Path, directory: Path) -> Iterator[dict[str, Path]]:
             process.wait()
 
 
+def install(model: Path, session: Session, directory: Path) -> None:
+    """Sign the model, install it as a device does, and configure the device."""
+    from agent.registry import Registry
+    from tools.fleet.repository import Repository
+
+    package = directory / "package"
+    package.mkdir()
+    shutil.copy(model, package / model.name)
+    (package / "model.toml").write_text(manifest(model, session))
+    repository = Repository.create(directory / "repository", directory / "keys")
+    repository.publish(package)
+    registry = Registry(directory / "state" / "models", clock=SystemClock())
+    registry.provision(repository.root_bytes())
+    registry.install(str(directory / "repository"), "bench")
+    (directory / "edge-agent.toml").write_text(
+        '[device]\nid = "bench"\nstate = "state"\n[api]\nsocket = "agent.sock"\n'
+        '[models]\npreload = ["bench"]\n[daemon]\nlog_level = "warning"\n'
+    )
+
+
+def manifest(model: Path, session: Session) -> str:
+    """The model's own tensors, as a manifest says them."""
+    data = model.read_bytes()
+    engine = model.suffix.removeprefix(".")
+    parts = [
+        (
+            'format = 1\nname = "bench"\nversion = "1.0.0"\ntask = "tensor"\nlicense = "Apache-2.0"\n'
+            f'engine = "{engine}"\nsummary = "What is measured"\n[[files]]\npath = "{model.name}"\n'
+            f'role = "model"\nsha256 = "{hashlib.sha256(data).hexdigest()}"\nsize = {len(data)}\n'
+        )
+    ]
+    parts += [_described("inputs", spec) for spec in session.inputs]
+    parts += [_described("outputs", spec) for spec in session.outputs]
+    return "".join(parts)
+
+
+def _described(kind: str, spec: TensorSpec) -> str:
+    text = f'[[{kind}]]\nname = "{spec.name}"\ndtype = "{spec.dtype}"\nshape = {list(spec.shape)}\n'
+    if spec.quantization is None:
+        return text
+    scale, zero_point = spec.quantization.scale, spec.quantization.zero_point
+    return f"{text}quantization = {{ scale = {scale!r}, zero_point = {zero_point} }}\n"
+
+
 def ping_pong(path: str, request: int, answer: int) -> None:
-    """Answer so many bytes with so many, for one client after another and several at once."""
+    """Answer so many bytes with so many, for any number of clients at once."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(64)
-    data = b"x" * (answer + 250)  # about what the head of an answer takes
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
         client, _ = listener.accept()
         if os.fork() == 0:
-            _answer(client, request, data)
+            _answer(client, request, b"x" * answer)
             os._exit(0)
         client.close()
 
@@ -196,65 +246,6 @@ def _answer(client: socket.socket, request: int, data: bytes) -> None:
             left = request
 
 
-def serve(model: str, path: str) -> None:
-    """The agent's API over one session."""
-    import uvloop
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(Path(model), Path(path)))
-
-
-async def _serve(model: Path, path: Path) -> None:
-    from agent.api.server import ApiServer
-    from agent.api.service import Service
-    from agent.api.settings import ApiSettings
-    from agent.telemetry.events import EventBus
-    from agent.telemetry.metrics import Metrics
-    from agent.telemetry.probes import Probes
-
-    service = Service(
-        OneModel(open_session(model)),
-        device="bench",
-        clock=SystemClock(),
-        metrics=Metrics(),
-        events=EventBus(),
-        probes=Probes(path.parent),
-    )
-    await ApiServer(ApiSettings(socket=path), service).start()
-    await asyncio.Event().wait()
-
-
-@dataclass(frozen=True)
-class OneManifest:
-    """What a manifest would say."""
-
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    task: str = "tensor"
-    engine: str = ""
-    summary: str = ""
-    parameters: dict[str, object] = None  # type: ignore[assignment]
-
-
-class OneModel:
-    """The one model that is served."""
-
-    def __init__(self, session: Session) -> None:
-        self.ref = ModelRef("bench", "1.0.0")
-        self.manifest = OneManifest(session.inputs, session.outputs, parameters={})
-        self.typical_s = 0.0
-        self.run: Callable[[Tensors], dict[str, Array]] = session.run
-
-    def peek(self, name: str, version: str | None = None) -> "OneModel":
-        return self
-
-    async def get(self, name: str, version: str | None = None) -> "OneModel":
-        return self
-
-    def index(self) -> list[object]:
-        return []
-
-
 # Who asks
 
 
@@ -263,14 +254,12 @@ def one_client(
 ) -> dict[str, list[float]]:
     """Seconds of each request, by what was asked; in turns, the first round not counted."""
     served, bare = connect(places["served"]), connect(places["bare"])
-    size = len(load.binary)
     asks: dict[str, Callable[[], object]] = {
-        "bare": lambda: _exchange_bare(bare, load.binary, load.answer + 250),
+        "bare": lambda: _exchange_bare(bare, load.binary, load.answer + HEAD),
         "inside": lambda: load.session.run(load.tensors),
         "binary": lambda: exchange(served, load.binary),
         "json": lambda: exchange(served, load.json),
     }
-    assert size
     times: dict[str, list[float]] = {name: [] for name in asks}
     for number in range(rounds + 1):
         for name, ask in asks.items():
