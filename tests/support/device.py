@@ -204,12 +204,12 @@ class Device:
         """Hand rows in by the socket."""
         return self.post(f"/api/readings?stream={stream}", json.dumps(rows).encode())
 
-    def metric(self, name: str) -> float:
-        """The sum of a metric's series."""
+    def metric(self, name: str, label: str = "") -> float:
+        """The sum of a metric's series, or of those with a label such as `status="400"`."""
         text = self.get("/metrics").body.decode()
         lines = [line for line in text.splitlines() if line.startswith(f"edge_agent_{name}")]
         wanted = [ln for ln in lines if ln.split("{")[0].split(" ")[0] == f"edge_agent_{name}"]
-        return sum(float(line.rpartition(" ")[2]) for line in wanted)
+        return sum(float(line.rpartition(" ")[2]) for line in wanted if label in line)
 
     def _env(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("EDGE_AGENT_")}

@@ -157,6 +157,7 @@ def test_tensors_that_do_not_fit_are_refused_by_name(device: Device) -> None:
         answer = device.post(f"{MODEL}/infer", json.dumps({"inputs": [request]}).encode())
         assert answer.status == 400, (request["shape"], answer.body)
         assert good["name"] in answer.body.decode() or request["name"] in answer.body.decode()
+    assert device.metric("api_requests_total", 'status="400"') == len(wrong)
     assert device.post(f"{MODEL}/infer", json.dumps({"inputs": [good]}).encode()).status == 200
     works(device)
 
@@ -169,6 +170,7 @@ def test_malformed_json_is_refused(device: Device, path: str, body: bytes) -> No
     answer = device.post(path, body)
     assert answer.status == 400, answer.body
     assert answer.code.startswith("request.")
+    assert device.metric("api_requests_total", 'status="400"') == 1
     works(device)
 
 
@@ -178,6 +180,7 @@ def test_a_body_of_100_mb_is_refused_without_being_kept(device: Device, path: st
     answer = device.post(path, b" " * 100_000_000)
     assert answer.status == 413, answer.body
     assert answer.code == "limit.size"
+    assert device.metric("api_refusals_total", 'status="413"') == 1
     assert peak_mib(device) < before + 80
     works(device)
 
@@ -315,6 +318,7 @@ def test_a_full_disk_refuses_loses_nothing_and_recovers(
         taken += 500
     assert refusal is not None
     assert (refusal.status, refusal.code) == (503, "storage.failed"), refusal.body
+    assert device.metric("api_requests_total", 'status="503"') == 1
     (inside / "ballast").unlink()
     assert device.readings("pump-1", healthy(500, taken)).json["accepted"] == 500
     (stream,) = device.get("/api/status").json["streams"]

@@ -106,12 +106,14 @@ def alarms(payloads: list[bytes]) -> dict[str, Alarms]:
 
 
 def account(device: Device) -> dict[str, tuple[int, int, int]]:
-    """Class -> enqueued, delivered, and lost in any way, from the device's own books."""
-    with contextlib.closing(sqlite3.connect(device.state / "agent.db")) as connection:
-        rows = connection.execute(
-            "SELECT class, enqueued, delivered, evicted + expired + damaged FROM outbox_counts"
-        )
-        return {kind: tuple(counts) for kind, *counts in rows}  # type: ignore[misc]
+    """Class -> enqueued, delivered, and what became of the rest but for what waits."""
+    classes = device.get("/api/status").json["outbox"]["classes"]
+    return {kind: _summed(counts) for kind, counts in classes.items()}
+
+
+def _summed(counts: dict[str, int]) -> tuple[int, int, int]:
+    enqueued, delivered = counts["enqueued"], counts["delivered"]
+    return enqueued, delivered, enqueued - delivered - counts["queued"]
 
 
 @contextlib.contextmanager
