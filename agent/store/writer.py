@@ -106,7 +106,7 @@ class Writer:
         while running:
             group, running = self._gather()
             if group:
-                self._execute(group)
+                self._execute_surely(group)
                 self._announce(group)
         self._connection.close()
 
@@ -128,6 +128,15 @@ class Writer:
         if self._linger_s > 0 and len(group) == 1 and not group[0].urgent:
             return self._jobs.get(timeout=self._linger_s)
         return self._jobs.get_nowait()
+
+    def _execute_surely(self, group: Sequence[Job]) -> None:
+        """Whatever happens, the thread lives and every waiter is told."""
+        try:
+            self._execute(group)
+        except Exception as error:  # noqa: BLE001 - it is raised where the operation was asked for
+            self._roll_back()
+            for job in group:
+                job.error = job.error or error
 
     def _execute(self, group: Sequence[Job]) -> None:
         """Commit the group, or what of it can be committed."""

@@ -6,6 +6,8 @@ from the outbox, not from the library's memory), and every end has a reason that
 """
 
 import asyncio
+import contextlib
+import logging
 import socket
 import ssl
 from collections.abc import Callable
@@ -27,6 +29,8 @@ from agent.sync.transport import Transport
 
 OnAck = Callable[[AgentError | None], None]
 Receive = Callable[[str, bytes, bool, Callable[[], None]], None]
+
+log = logging.getLogger(__name__)
 
 _TAKEN_OVER = 0x8E  # reason code 142, MQTT 5 section 3.14.2.1
 _WRONG_VERSION = 0x84
@@ -112,6 +116,7 @@ class Connection:
         self._address = address
         self._receive = receive
         self._max_packet = 256 << 20  # bytes; the broker may ask for less
+        self._may_retain = True
         self._in_flight: dict[int, tuple[OnAck, float]] = {}
         self._transport: Transport | None = None
         self._flush_due = False
@@ -128,7 +133,11 @@ class Connection:
         began = self._loop.time()
         sock = await self._dial()
         self._transport = Transport(
-            sock, self._loop, on_data=self._read, on_error=partial(self._end_lost, "the network")
+            sock,
+            self._loop,
+            on_data=self._read,
+            on_writable=self._flush,
+            on_error=partial(self._end_lost, "the network"),
         )
         self._client.prepared = self._transport
         self._patience_s = self._patience(self._loop.time() - began)
@@ -160,7 +169,8 @@ class Connection:
             properties = _properties(PacketTypes.PUBLISH)
             properties.MessageExpiryInterval = max(1, min(int(expires_in_s), 0xFFFF_FFFF))
         try:
-            info = self._client.publish(topic, payload, 1, retain, properties)
+            kept = retain and self._may_retain
+            info = self._client.publish(topic, payload, 1, kept, properties)
         except ValueError as error:
             self._loop.call_soon(on_ack, BadRequest(f"cannot be published: {error}", where=topic))
             return True
@@ -172,12 +182,11 @@ class Connection:
 
     async def leave(self) -> None:
         """Publish the farewell and disconnect in order, within a moment."""
-        if self._will:
-            gone = self._loop.create_future()
-            self.publish(self._will.topic, self._will.offline, True, None, partial(_tell, gone))
-            await asyncio.wait(
-                (gone, self.ended), timeout=_FAREWELL_S, return_when="FIRST_COMPLETED"
-            )
+        gone = asyncio.Event()
+        will = self._will
+        if will and self.publish(will.topic, will.offline, True, None, lambda _: gone.set()):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(gone.wait(), _FAREWELL_S)
         self._client.disconnect()
         self._flush()
 
@@ -230,7 +239,8 @@ class Connection:
         self._flush_due = False
         if not self.ended.done() and self._transport is not None:
             self._client.loop_write()
-            self._transport.flush()
+            if self._transport.flush() and self._client.want_write():
+                self._write_soon()  # more than the transport holds at once
 
     # What paho calls.
 
@@ -243,6 +253,7 @@ class Connection:
             return
         self.window = min(self.window, getattr(properties, "ReceiveMaximum", 65_535))
         self._max_packet = getattr(properties, "MaximumPacketSize", self._max_packet)
+        self._may_retain = bool(getattr(properties, "RetainAvailable", 1))
         if not self._accepted.done():
             self._accepted.set_result(None)
 
@@ -274,6 +285,15 @@ class Connection:
         else:
             on_ack(NotReachable(f"the broker refused the message: {words(reason, properties)}"))
 
+    def _on_subscribe(
+        self, _c: object, _u: object, _m: int, reasons: list[ReasonCode], properties: object
+    ) -> None:
+        for reason in reasons:
+            if reason.value >= 0x80:
+                log.warning(
+                    "%s refused a subscription: %s", self._address, words(reason, properties)
+                )
+
     def _on_message(self, _c: object, _u: object, message: paho.MQTTMessage) -> None:
         try:
             topic = message.topic
@@ -291,7 +311,8 @@ class Connection:
 
     def _watch(self) -> None:
         """Probe a silent connection, and give up a broker that leaves messages unacknowledged."""
-        period = min(self._settings.keepalive_s / 4, self._settings.ack_timeout_s / 2)
+        keepalive_s = self._client.keepalive or self._settings.keepalive_s  # the broker may set it
+        period = min(keepalive_s / 4, self._settings.ack_timeout_s / 2)
         self._timer = self._loop.call_later(period, self._watch)
         self._client.loop_misc()
         if self._in_flight:
@@ -341,6 +362,7 @@ class Connection:
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
+        client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
         client.on_socket_register_write = self._write_soon
         if self._will:
@@ -367,11 +389,6 @@ def _connect_properties(settings: LinkSettings) -> Properties:
 
 def _properties(packet_type: int) -> Properties:
     return Properties(packet_type)  # type: ignore[no-untyped-call]
-
-
-def _tell(future: "asyncio.Future[None]", _: AgentError | None) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 def _ignore(_: AgentError | None) -> None:

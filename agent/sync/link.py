@@ -11,7 +11,7 @@ from agent.clock import Clock
 from agent.errors import AgentError, BadRequest
 from agent.sync.attempts import CONTESTED, Attempts, Protocol
 from agent.sync.connection import Connection, Ended, OnAck
-from agent.sync.reasons import taken_over
+from agent.sync.reasons import fault, taken_over
 from agent.sync.settings import LinkSettings, Will
 from agent.sync.topics import matches
 
@@ -184,9 +184,13 @@ class Link:
             await connection.open()
             self._established(attempt.protocol, connection)
             await connection.ended
-            raise AssertionError("a connection ends with a reason")
+            raise RuntimeError("a connection ends with a reason")
         except Ended as end:
             return self._note(end, self._clock.monotonic() - began)
+        except Exception as error:
+            # A fault of ours must not silence the device for ever.
+            log.exception("the connection to %s failed", self.broker)
+            return self._note(Ended("failed", fault(error)), self._clock.monotonic() - began)
         finally:
             connection.close()
 

@@ -42,3 +42,8 @@ def taken_over(broker: str, client_id: str) -> NotReachable:
 def over_limit(limit: int, topic: str) -> TooLarge:
     """Sent, it would make the broker end the connection."""
     return TooLarge(f"the broker takes packets of at most {limit} bytes", where=topic)
+
+
+def fault(error: Exception) -> NotReachable:
+    """Something that no broker should be able to cause; the log has the details."""
+    return NotReachable(f"the link itself failed ({type(error).__name__}); see the log")

@@ -29,6 +29,7 @@ class Transport:
         loop: asyncio.AbstractEventLoop,
         *,
         on_data: Callable[[], None],
+        on_writable: Callable[[], None],
         on_error: Callable[[OSError], None],
     ) -> None:
         """Take over a connected socket.
@@ -37,6 +38,7 @@ class Transport:
             sock: plain, TLS or WebSocket; closed with the transport.
             loop: calls `on_data` while there is something to `recv`, end of stream included.
             on_data: must `recv` until that raises `BlockingIOError`.
+            on_writable: the peer reads again; must call `flush`.
             on_error: the connection broke while writing.
         """
         sock.setblocking(False)
@@ -44,6 +46,7 @@ class Transport:
         self._sock = sock
         self._loop = loop
         self._on_data = on_data
+        self._on_writable = on_writable
         self._on_error = on_error
         self._fd = sock.fileno()
         self._received = b""
@@ -77,17 +80,15 @@ class Transport:
         """Take everything; it leaves with the next `flush`.
 
         Raises:
-            BlockingIOError: the peer has not read for too long.
+            BlockingIOError: enough is held already; come again after the next `flush`.
         """
         if len(self._unsent) > _MAX_UNSENT:
-            self.flush()
-            if len(self._unsent) > _MAX_UNSENT:
-                raise BlockingIOError
+            raise BlockingIOError
         self._unsent += data
         return len(data)
 
-    def flush(self) -> None:
-        """Give away what was written; what the peer does not take yet follows by itself."""
+    def flush(self) -> bool:
+        """Give away what was written; False when the peer does not take all of it yet."""
         try:
             while self._unsent and not self._closed:
                 del self._unsent[: self._sock.send(self._unsent)]
@@ -98,6 +99,7 @@ class Transport:
             self._on_error(error)
         else:
             self._stop_waiting()
+        return not self._unsent
 
     def close(self) -> None:
         """Leave the loop and close the socket. Idempotent."""
@@ -144,7 +146,7 @@ class Transport:
     def _wait_to_write(self) -> None:
         if not self._waiting_to_write:
             self._waiting_to_write = True
-            self._loop.add_writer(self._fd, self.flush)
+            self._loop.add_writer(self._fd, self._on_writable)
 
     def _stop_waiting(self) -> None:
         if self._waiting_to_write:

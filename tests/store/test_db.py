@@ -101,6 +101,12 @@ async def test_an_operation_that_fails_on_its_own_leaves_nothing(database, error
     assert await database.read(streams.load_all) == {}
 
 
+async def test_what_sqlite_cannot_hold_fails_its_operation_and_not_the_writer(database):
+    with pytest.raises(OverflowError):
+        await database.write(lambda c: c.execute("SELECT ?", (1 << 70,)))
+    await database.write(lambda c: streams.save(c, "a", b"1"))
+
+
 async def test_a_cancelled_writer_does_not_hold_up_the_others(database):
     waiting = asyncio.create_task(database.write(lambda c: streams.save(c, "a", b"1")))
     await asyncio.sleep(0)

@@ -143,6 +143,7 @@ class FakeBroker:
     connects: list[bytes] = field(default_factory=list)
     packets: list[bytes] = field(default_factory=list)
     port: int = 0
+    _serving: dict[asyncio.Task[None], asyncio.StreamWriter] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -153,10 +154,20 @@ class FakeBroker:
         return [packet[packet.index(b"MQTT") + 4] for packet in self.connects]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving[task] = writer
         with contextlib.suppress(asyncio.IncompleteReadError, OSError):
             while await self._one(reader, writer):
                 await writer.drain()
         writer.close()
+        del self._serving[task]
+
+    async def close(self) -> None:
+        """End every connection."""
+        for writer in self._serving.values():
+            writer.transport.abort()
+        await asyncio.gather(*self._serving, return_exceptions=True)
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         packet = await _packet(reader)
@@ -207,6 +218,7 @@ async def fake_broker(
         yield broker
     finally:
         server.close()
+        await broker.close()
 
 
 async def _packet(reader: asyncio.StreamReader) -> bytes:

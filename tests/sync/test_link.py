@@ -21,6 +21,7 @@ from tests.support.broker import (
     CONNECT,
     PINGREQ,
     PUBLISH,
+    SUBSCRIBE,
     connack,
     disconnect,
     fake_broker,
@@ -178,6 +179,64 @@ async def test_a_message_larger_than_the_broker_takes_is_refused_here(tmp_path, 
         answers = publish(link, "a", bytes(500))
         await until(lambda: answers)
         assert answers == [None]
+
+
+async def test_more_than_a_slow_broker_reads_at_once_arrives_all_the_same(broker, links):
+    """Ten megabytes in flight, the broker paused in between: nothing gets stuck in a buffer."""
+    link = links.make(broker.url, window=100)
+    await until(lambda: link.connected)
+    broker.pause()
+    payload = os.urandom(128 << 10)
+    answers = [publish(link, "big", payload) for _ in range(80)]
+    await asyncio.sleep(0.3)
+    broker.resume()
+    await until(lambda: all(answers))
+    assert answers == [[None]] * 80
+
+
+async def test_a_broker_that_keeps_nothing_is_not_asked_to(links):
+    """Retain available 0 (MQTT 5, section 3.2.2.3.5): a retained message would end the connection."""
+    accept = b"\x20\x05\x00\x00\x02\x25\x00"
+    async with fake_broker({CONNECT: lambda _: accept, PUBLISH: puback}) as fake:
+        link = links.make(fake.url, will=Will("status"))
+        await until(lambda: any(packet[0] >> 4 == PUBLISH for packet in fake.packets))
+        assert [packet[0] & 1 for packet in fake.packets if packet[0] >> 4 == PUBLISH] == [0]
+        assert link.connected
+
+
+async def test_the_brokers_own_keepalive_is_kept_to(links):
+    """Server keep alive 1 s (MQTT 5, section 3.2.2.3.14), where the device asked for a minute."""
+    accept = b"\x20\x06\x00\x00\x03\x13\x00\x01"
+    async with fake_broker({CONNECT: lambda _: accept, PINGREQ: lambda _: b"\xd0\x00"}) as fake:
+        link = links.make(fake.url)
+        await until(lambda: any(packet[0] >> 4 == PINGREQ for packet in fake.packets), 5.0)
+        assert link.connected
+
+
+async def test_a_refused_subscription_is_said_so(links, caplog):
+    def suback(packet: bytes) -> bytes:
+        return b"\x90\x04" + packet[2:4] + b"\x00\x87"
+
+    async with fake_broker({CONNECT: lambda _: ACCEPT_5, SUBSCRIBE: suback}) as fake:
+        link = links.make(fake.url)
+        link.subscribe("secret/#", lambda m: m.ack())
+        await until(lambda: "refused a subscription: Not authorized (135)" in caplog.text)
+
+
+async def test_a_fault_of_our_own_is_logged_and_tried_again(broker, caplog):
+    """A listener that raises, the first time only, must not leave the device without a link."""
+    link = Link(LinkSettings(brokers=(broker.url,), backoff_min_s=0.01), clock=SystemClock())
+    faults = [RuntimeError("a bug")]
+
+    def listen() -> None:
+        if link.connected and faults:
+            raise faults.pop()
+
+    link.on_state(listen)
+    link.start()
+    await until(lambda: link.connected and not faults and link.reason is None)
+    assert "a bug" in caplog.text
+    await link.close()
 
 
 async def test_a_topic_that_cannot_be_published_is_an_answer_and_no_exception(broker, links):
