@@ -1,7 +1,7 @@
 """A water pump that can fail, for demonstrations, training and tests. NumPy only, seeded.
 
-A centrifugal pump (about 7.5 kW, 38 m3/h at 3.1 bar) draws from a tank and delivers through a valve.
-Speed and demand set flow and head on the pump's curve; shaft power sets the motor's current; losses
+A centrifugal pump (about 7.5 kW, 38 m3/h at 3.1 bar) on the mains draws from a tank and delivers
+through a valve. Speed and demand set flow and head on the pump's curve; shaft power sets the motor's current; losses
 heat motor and bearing with their own time constants; vibration grows with speed, cavitation and
 wear. Three faults grow slowly, as they do in life:
 
@@ -45,7 +45,7 @@ RATED_FLOW = 38.0  # m3/h
 RATED_CURRENT = 14.2  # A
 STATIC_HEAD = 0.9  # bar of the delivery column, to be overcome at any flow
 
-_NOISE = np.array([0.06, 0.09, 0.012, 0.02, 0.22, 0.08, 0.10, 0.05])
+_NOISE = np.array([0.06, 0.09, 0.012, 0.02, 0.22, 0.20, 0.20, 0.15])
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +115,12 @@ def simulate(
 
 
 def showcase(seed: int = 1, *, start: float = 0.0, stream: str = "pump-1") -> Simulation:
-    """A recording with a healthy past and each of the three faults once, an hour in all."""
+    """A recording with a healthy past and each of the three faults once, an hour and a half in all."""
     random = np.random.default_rng(seed)
-    begins = np.array([900, 1750, 2600]) + random.integers(0, 120, 3)
+    begins = np.array([1000, 2500, 4000]) + random.integers(0, 120, 3)
     faults: tuple[Fault, ...] = ("cavitation", "closing valve", "bearing wear")
     episodes = [Episode(f, int(b), int(b) + 420) for f, b in zip(faults, begins, strict=True)]
-    return simulate(3600, seed=seed, episodes=episodes, start=start, stream=stream)
+    return simulate(5400, seed=seed, episodes=episodes, start=start, stream=stream)
 
 
 def _depth(rows: int, fault: str, episodes: Sequence[Episode]) -> "NDArray[np.float64]":
@@ -143,7 +143,7 @@ def _physics(
 ) -> "NDArray[np.float64]":
     """True values of the eight sensors [rows, 8], before noise."""
     demand = 1.0 + _wander(rows, random, 120.0 / period_s, 0.02)
-    speed = 1.0 + _wander(rows, random, 400.0 / period_s, 0.006)
+    speed = 1.0 + _wander(rows, random, 60.0 / period_s, 0.002)  # the grid's frequency
     flutter = depth["cavitation"] * _wander(rows, random, 3.0 / period_s, 0.05)
     opening = demand * (1.0 - 0.38 * depth["closing valve"])
     supply = SHUT_HEAD * speed**2 * (1.0 - 0.14 * depth["cavitation"] + flutter)
@@ -151,7 +151,7 @@ def _physics(
     curve = (SHUT_HEAD - RATED_HEAD) / RATED_FLOW**2
     flow = np.sqrt(np.maximum(supply - STATIC_HEAD, 0.0) / (curve + resistance))
     head = supply - curve * flow**2
-    inlet = 0.32 + _wander(rows, random, 600.0 / period_s, 0.01) - 0.10 * depth["cavitation"]
+    inlet = 0.32 + _wander(rows, random, 900.0 / period_s, 0.004) - 0.10 * depth["cavitation"]
     load = 0.45 * speed**3 + 0.55 * (head * flow) / (RATED_HEAD * RATED_FLOW)
     friction = depth["bearing wear"]
     current = RATED_CURRENT * (load + 0.03 * friction)
@@ -159,10 +159,10 @@ def _physics(
         1.8 * speed**2 + 1.6 * depth["cavitation"] * (1 + 6 * np.abs(flutter)) + 1.5 * friction
     )
     vibration = vibration + 0.25 * depth["closing valve"]
-    ambient = 21.0 + _wander(rows, random, 5000.0 / period_s, 0.8)
-    motor = ambient + _heated(34.0 * load**2, 900.0 / period_s)
+    ambient = 21.0 + _wander(rows, random, 7200.0 / period_s, 0.5)
+    motor = ambient + _heated(10.0 + 18.0 * load**2, 300.0 / period_s)
     bearing = ambient + _heated(24.0 * speed + 16.0 * friction, 240.0 / period_s)
-    fluid = 16.0 + _wander(rows, random, 4000.0 / period_s, 0.4)
+    fluid = 16.0 + _wander(rows, random, 7200.0 / period_s, 0.3)
     return np.column_stack([current, vibration, inlet, inlet + head, flow, motor, bearing, fluid])
 
 

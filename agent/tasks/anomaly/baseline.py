@@ -71,12 +71,15 @@ class Baseline(msgspec.Struct):
     drift: list[float]
 
     @classmethod
-    def learn(cls, values: "Floats", smooth: int) -> "tuple[Baseline, Floats]":
+    def learn(
+        cls, values: "Floats", smooth: int, *, drifts: bool = True
+    ) -> "tuple[Baseline, Floats]":
         """Learn from healthy rows.
 
         Args:
             values: float64 [n, k], NaN where a sensor has no reading; n at least 2 * `smooth`.
             smooth: rows of the trailing mean.
+            drifts: False takes every sensor for a steady one.
 
         Returns:
             The baseline, and the deviations [n - smooth + 1, k] of the past itself, for `Views.seen`.
@@ -87,7 +90,7 @@ class Baseline(msgspec.Struct):
         scale = _scale(known, location, (q75 - q25) / _IQR)
         scaled = np.clip(np.nan_to_num((known - location) / scale), -_OUTLIER, _OUTLIER)
         means = trailing_mean(scaled, smooth)
-        drift = _drift(scaled)
+        drift = _drift(scaled) if drifts else np.zeros(len(location))
         reference, deviation = _followed(means, drift)
         baseline = cls(
             location.tolist(),
@@ -155,11 +158,12 @@ class Views:
 
         Args:
             means: of consecutive rows.
-            share: how far the reference of every sensor moves towards a healthy block, 0 to 1.
-            healthy: False moves the references of drifting sensors alone.
+            share: how far the reference moves towards the block's mean, 0 to 1; that of a drifting
+                sensor moves at least as far as its drift says.
+            healthy: whether the covariance may learn from the block.
         """
         deviation = means - self._reference
-        move = np.maximum(self._drift, share) if healthy else self._drift
+        move = np.maximum(self._drift, share)
         self._reference = self._reference + move * deviation.mean(axis=0)
         if healthy:
             self._widen(deviation)

@@ -43,7 +43,8 @@ Phase = Literal["learning", "watching"]
 
 FORMAT = 1
 TOP_SENSORS = 5  # named in an alarm
-FOLLOW_BELOW = 0.6  # score; a block is healthy when all of it stays below
+FOLLOW_BELOW = 0.5  # score; a block is healthy when all of it stays below
+RECOVERED = 0.7  # of a warning's peak; below it the worst is over
 HEALTHY_QUANTILE = 99.5  # percent of the healthy past that must score below the threshold's margin
 
 _NAMESPACE = uuid.UUID("5b5a5e6e-52a5-4a5b-9d0a-0e0b6c1f9a11")  # of the ids of warnings
@@ -257,9 +258,13 @@ class AnomalyDetector:
         return _Part(times, scores, blame / blame.sum(axis=1, keepdims=True), means)
 
     def _end_block(self, views: Views, means: "Floats") -> None:
-        healthy = self._worst < FOLLOW_BELOW and self._hysteresis.state.since is None
-        memory = self._settings.follow_rows
-        views.follow(means, min(1.0, BLOCK_ROWS / memory) if memory else 0.0, healthy=healthy)
+        warning = self._hysteresis.state
+        healthy = self._worst < FOLLOW_BELOW and warning.since is None
+        # Mended, but not yet as before (a motor cools slowly): what is left becomes normal.
+        recovering = warning.since is not None and self._worst < RECOVERED * warning.peak
+        share = BLOCK_ROWS / max(self._settings.follow_rows, BLOCK_ROWS)
+        follows = self._settings.follow_rows > 0 and (healthy or recovering)
+        views.follow(means, share if follows else 0.0, healthy=healthy)
         self._block, self._worst = 0, 0.0
 
     # Alarms.

@@ -44,8 +44,12 @@ def windows(
 
 
 def _as_followed(found: Machine, shape: Shape) -> NDArray[np.float64]:
-    """The views of all rows, the baseline following healthy blocks as it does on a device."""
-    baseline, past = Baseline.learn(found.values[:HEALTHY_ROWS], shape.smooth)
+    """The views of all rows, the baseline following healthy blocks as it does on a device.
+
+    Without the quicker following of drifting sensors: a network that has seen some drift stay in the
+    views is calmer where the following does not remove all of it.
+    """
+    baseline, past = Baseline.learn(found.values[:HEALTHY_ROWS], shape.smooth, drifts=False)
     views = Views(baseline, shape.smooth)
     means = views.means(found.values)
     faulty = found.affected.any(axis=1)[shape.smooth - 1 :]
@@ -55,7 +59,7 @@ def _as_followed(found: Machine, shape: Shape) -> NDArray[np.float64]:
         block = means[at : at + BLOCK_ROWS]
         parts.append(views.of(block))
         healthy = not faulty[at : at + BLOCK_ROWS].any()
-        views.follow(block, BLOCK_ROWS / FOLLOW_ROWS, healthy=healthy)
+        views.follow(block, BLOCK_ROWS / FOLLOW_ROWS if healthy else 0.0, healthy=healthy)
     return np.concatenate(parts)
 
 
