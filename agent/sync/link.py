@@ -49,6 +49,7 @@ class Link:
     """A connection that comes back by itself.
 
     Attributes:
+        settings: as given.
         state: stopped, connecting, connected or waiting (for the next attempt).
         reason: why there is no connection; None while there is one, or before the first attempt.
         protocol: version of MQTT in use; empty while not connected.
@@ -68,7 +69,7 @@ class Link:
         self.reason: AgentError | None = None
         self.protocol: Protocol | Literal[""] = ""
         self.broker = ""
-        self._settings = settings
+        self.settings = settings
         self._clock = clock
         self._will = will
         self._attempts = Attempts(
@@ -102,7 +103,7 @@ class Link:
     @property
     def window(self) -> int:
         """Messages that may be in flight at once: the setting, or less if the broker asks for less."""
-        return self._connection.window if self._connection else self._settings.window
+        return self._connection.window if self._connection else self.settings.window
 
     def on_state(self, listener: Callable[[], None]) -> None:
         """Call `listener` in the event loop after each change of `state`."""
@@ -173,11 +174,9 @@ class Link:
     async def _connect_and_live(self) -> float:
         """One connection from the first packet to its end; the pause to follow, seconds."""
         attempt = self._attempts.next()
-        address = self._settings.addresses[attempt.broker]
+        address = self.settings.addresses[attempt.broker]
         self.broker = str(address)
-        connection = Connection(
-            self._settings, self._will, address, attempt.protocol, self._receive
-        )
+        connection = Connection(self.settings, self._will, address, attempt.protocol, self._receive)
         self._connection = connection
         began = self._clock.monotonic()
         try:
@@ -202,7 +201,7 @@ class Link:
             self._failures.inc(1, self.broker, end.how)
         pause = self._attempts.ended(end.how, lived_s)
         contested = end.how == "lost" and self._attempts.contested >= CONTESTED
-        reason = taken_over(self.broker, self._settings.client_id) if contested else end.error
+        reason = taken_over(self.broker, self.settings.client_id) if contested else end.error
         self._set_state("waiting", reason)
         return pause
 

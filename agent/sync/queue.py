@@ -94,9 +94,9 @@ class SendQueue:
         elif fetch.news == self._news:
             self._more[fetch.kind] = False
 
-    def peek(self) -> Queued | None:
-        """The row that goes next; it stays until `sent`."""
-        for kind in CLASSES:
+    def peek(self, kinds: Sequence[MessageClass] = CLASSES) -> Queued | None:
+        """The row that goes next, of these classes; it stays until `sent`."""
+        for kind in kinds:
             if kind in self._held:
                 continue
             ready = self._ready[kind]

@@ -5,6 +5,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from agent.errors import BadConfig
+from agent.sync.pace import QuietHours
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
 
@@ -90,6 +91,8 @@ class LinkSettings:
         window: messages sent and not yet acknowledged; the broker may ask for fewer.
         receive_window: messages that the broker may send before the first is acknowledged.
         max_incoming: bytes of the largest packet taken from the broker.
+        bandwidth_bit_s: bound on what is sent, bits a second, 0 for none; escalations do not wait for it.
+        quiet_hours: stretches of the day, local time, in which telemetry waits, ``22:00-06:00``.
         backoff_min_s: bound of the first pause before connecting again, seconds.
         backoff_max_s: bound of the longest, seconds.
     """
@@ -109,6 +112,8 @@ class LinkSettings:
     window: int = 100
     receive_window: int = 200
     max_incoming: int = 256 << 10
+    bandwidth_bit_s: int = 0
+    quiet_hours: tuple[str, ...] = ()
     backoff_min_s: float = 1.0
     backoff_max_s: float = 120.0
 
@@ -120,6 +125,8 @@ class LinkSettings:
         if self.protocol not in {"auto", "5", "3.1.1"}:
             raise BadConfig("must be auto, 5 or 3.1.1", where="protocol")
         self._check_identity()
+        QuietHours.parse(self.quiet_hours)
+        self._check_range("bandwidth_bit_s", self.bandwidth_bit_s, 0, 10**12)
         self._check_range("keepalive_s", self.keepalive_s, 5, 65_535)
         self._check_range("connect_timeout_s", self.connect_timeout_s, 0.1, 300)
         self._check_range("ack_timeout_s", self.ack_timeout_s, 0.1, 3600)

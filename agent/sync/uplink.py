@@ -7,17 +7,20 @@ cut makes the row go again, with the id by which a receiver drops it.
 import asyncio
 import logging
 import math
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent.clock import Clock
 from agent.errors import AgentError, StorageFailed
-from agent.store.outbox import Outbox, Queued
+from agent.store.outbox import CLASSES, Outbox, Queued
 from agent.store.outbox_rows import TICK_S, Merge
 from agent.sync.link import Link
+from agent.sync.pace import Pace, QuietHours
 from agent.sync.queue import Fetch, SendQueue
 from agent.sync.thinning import merge_telemetry
+from agent.types import MessageClass
 
 if TYPE_CHECKING:
     from agent.telemetry.metrics import Metrics
@@ -28,6 +31,7 @@ SETTLE_ROWS = 256  # acknowledged rows taken out at once while more are coming
 SETTLE_TAIL_ROWS = 16  # that are worth a commit of their own when nothing more is in flight
 SETTLE_S = 0.5  # seconds until fewer are taken out: one commit for the trickle of an idle device
 FETCH_BYTES = 1 << 20  # payload held ready, beside the rows in flight
+PACKET_OVERHEAD = 66  # bytes of MQTT, TCP and IP beside topic and payload
 RETRY_S = 5.0  # until a failing disk is tried again
 
 
@@ -53,6 +57,8 @@ class Uplink:
         self._link = link
         self._clock = clock
         self._merge = merge
+        self._pace = Pace(link.settings.bandwidth_bit_s, clock.monotonic())
+        self._quiet = QuietHours.parse(link.settings.quiet_hours)
         self._retry_s = retry_s
         self._queue = SendQueue(ahead=2 * link.window)
         self._acknowledged: list[Queued] = []
@@ -117,11 +123,24 @@ class Uplink:
         self._pump_due = False
         if self._closed or self._thinning or not self._link.connected:
             return
-        while (row := self._queue.peek()) is not None and self._offer(row):
+        while (row := self._queue.peek(self._allowed())) is not None and self._offer(row):
             pass
         if not self._fetching and (wanted := self._queue.fetch()):
             self._fetching = True
             self._spawn(self._fetch(wanted))
+
+    def _allowed(self) -> tuple[MessageClass, ...]:
+        """The classes that may go now; what has to wait sets a timer for its time."""
+        delay_s = self._pace.delay(self._clock.monotonic())
+        if delay_s > 0:
+            self._after("pump", delay_s, self._pump_soon)
+            return CLASSES[:1]
+        if self._quiet.stretches:
+            quiet_s = 60 * self._quiet.left(_minute_of_day(self._clock.wall()))
+            if quiet_s > 0:
+                self._after("pump", min(quiet_s, TICK_S), self._pump_soon)  # the clock may be set
+                return CLASSES[:2]
+        return CLASSES
 
     def _offer(self, row: Queued) -> bool:
         """Hand a row to the link; False when it cannot take one now."""
@@ -134,6 +153,7 @@ class Uplink:
         )
         if taken:
             self._queue.sent(row)
+            self._pace.take(len(message.topic) + len(message.payload) + PACKET_OVERHEAD)
         return taken
 
     # What comes back.
@@ -261,3 +281,9 @@ class Uplink:
     def _cancel(self, name: str) -> None:
         if (timer := self._timers.pop(name, None)) is not None:
             timer.cancel()
+
+
+def _minute_of_day(wall: float) -> float:
+    """Of the device's own time zone."""
+    local = time.localtime(wall)
+    return local.tm_hour * 60 + local.tm_min + local.tm_sec / 60

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from agent.errors import AgentError, NotReachable
 from agent.sync.link import Handler, Incoming, OnAck
+from agent.sync.settings import LinkSettings
 from agent.sync.topics import matches
 
 
@@ -16,8 +17,9 @@ class FakeLink:
         unanswered: the acknowledgements that are due, oldest first.
     """
 
-    def __init__(self, window: int = 10) -> None:
+    def __init__(self, window: int = 10, settings: LinkSettings | None = None) -> None:
         self.window = window
+        self.settings = settings or LinkSettings()
         self.connected = False
         self.sent: list[tuple[str, bytes]] = []
         self.expiries: list[float | None] = []

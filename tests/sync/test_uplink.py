@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import time
 
 import pytest
 
@@ -11,6 +12,7 @@ from agent.store.db import Database
 from agent.store.outbox import Outbox, OutboxLimits, insert
 from agent.store.outbox_rows import TICK_S
 from agent.sync.queue import RETRY_REFUSED_S
+from agent.sync.settings import LinkSettings
 from agent.sync.uplink import Uplink
 from agent.types import Message
 from tests.fakes.clock import FakeClock
@@ -42,11 +44,11 @@ def summary(number: int) -> Message:
 class Stage:
     """An outbox, a link that the test drives, and the uplink between them."""
 
-    def __init__(self, path, window: int = 10) -> None:
+    def __init__(self, path, window: int = 10, **settings) -> None:
         self.clock = FakeClock(START)
         self.database = Database.open(path, clock=self.clock)
         self.outbox = Outbox(self.database, OutboxLimits(rows=1000))
-        self.link = FakeLink(window)
+        self.link = FakeLink(window, LinkSettings(**settings))
         self.uplink = Uplink(self.outbox, self.link, clock=self.clock, retry_s=0.05)
 
     @property
@@ -231,6 +233,46 @@ async def test_closing_takes_out_what_is_acknowledged_and_is_idempotent(stage):
     await stage.uplink.close()
     await stage.uplink.close()
     assert (await stage.outbox.counts()).total.delivered == 1
+
+
+async def test_a_bound_on_the_bandwidth_holds_telemetry_up_and_escalations_not(tmp_path):
+    """8,000 bit/s allow 2,000 bytes at once: some of the telemetry; the escalation goes as well."""
+    stage = Stage(tmp_path / "slow.db", window=100, bandwidth_bit_s=8000)
+    await stage.outbox.start()
+    stage.uplink.start()
+    stage.link.connect()
+    await stage.outbox.put([message(n) for n in range(90)])
+    await until(lambda: len(stage.sent) > 10)
+    await asyncio.sleep(0.05)
+    before = len(stage.sent)
+    assert before < 40
+    await stage.outbox.put([message(100, "escalation")])
+    await until(lambda: stage.sent[before:] == ["id-000100"])
+    stage.clock.advance(3.0)
+    stage.uplink._pump_soon()
+    await until(lambda: len(stage.sent) > before + 10)
+    await stage.uplink.close()
+    await stage.database.close()
+
+
+async def test_telemetry_waits_in_quiet_hours_and_reports_do_not(tmp_path, monkeypatch):
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    stage = Stage(tmp_path / "quiet.db", quiet_hours=("22:00-23:00",))  # START is 22:13:20 UTC
+    await stage.outbox.start()
+    stage.uplink.start()
+    stage.link.connect()
+    await stage.outbox.put([message(1), message(2, "report"), message(3, "escalation")])
+    await until(lambda: len(stage.sent) == 2)
+    await asyncio.sleep(0.05)
+    assert stage.sent == ["id-000003", "id-000002"]
+    stage.clock.advance(47 * 60)
+    stage.uplink._pump_soon()
+    await until(lambda: len(stage.sent) == 3)
+    await stage.uplink.close()
+    await stage.database.close()
+    monkeypatch.undo()
+    time.tzset()
 
 
 # With a real broker.
