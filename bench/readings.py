@@ -64,6 +64,7 @@ def _alternate(
         "socket": _by_socket(device, f"socket-{number}", rows),
         "gateway": _by_mqtt(device, broker, f"gateway-{number}", rows, GATEWAY_ROWS),
         "row": _by_mqtt(device, broker, f"row-{number}", rows // 2, 1),
+        "single": _alone(device, broker, f"single-{number}", rows // 20),
     }
 
 
@@ -74,6 +75,7 @@ def _table(tries: Sequence[dict[str, float]], rows: int, runs: int) -> Table:
             _figure(f"socket, {BATCH} rows a request", "socket", tries, SHARE),
             _figure(f"MQTT QoS 1, {GATEWAY_ROWS} rows a message", "gateway", tries, SHARE),
             _figure("MQTT QoS 1, one row a message", "row", tries, None),
+            _bare_figure("MQTT QoS 1, one reading a message", "single", tries),
         ],
         [
             f"{len(SENSORS)} sensors; {rows:,} rows a run, {runs} alternating runs, medians.",
@@ -91,6 +93,11 @@ def _figure(name: str, key: str, tries: Sequence[dict[str, float]], share: float
     target = f"{RATE:,}" + (f" and {share:.0%}" if share else "")
     ok = value >= RATE and (share is None or ratio >= share)
     return Row(name, value, "readings/s", "bare model", limit, ratio, target, ok)
+
+
+def _bare_figure(name: str, key: str, tries: Sequence[dict[str, float]]) -> Row:
+    """A figure that nothing is promised of."""
+    return Row(name, statistics.median(run[key] for run in tries), "readings/s")
 
 
 # The daemon and its surroundings.
@@ -234,12 +241,34 @@ def _by_mqtt(device: Device, broker: Mosquitto, stream: str, count: int, size: i
     _learned(device, stream)
     payloads = [_payload(part) for part in _cut(_recording(stream, LEARN, count), size)]
     target = device.metric("rows_total") + count
-    with _publisher(broker) as publish:
+    with _client(broker) as client:
         began = time.perf_counter()
-        publish(f"sensors/{stream}", payloads)
-        while device.metric("rows_total") < target:
-            time.sleep(0.02)
+        for payload in payloads:
+            last = client.publish(f"sensors/{stream}", payload, qos=1)
+        last.wait_for_publish(120)
+        _until(device, target)
         return count * len(SENSORS) / (time.perf_counter() - began)
+
+
+def _alone(device: Device, broker: Mosquitto, stream: str, count: int) -> float:
+    """Each sensor publishes for itself; rows are made by the daemon."""
+    _learned(device, stream)
+    rows = _recording(stream, LEARN, count)
+    target = device.metric("rows_total") + count - 2  # the last rows wait for stragglers
+    with _client(broker) as client:
+        began = time.perf_counter()
+        for at, row in zip(rows.time.tolist(), rows.values.tolist(), strict=True):
+            for sensor, value in zip(SENSORS, row, strict=True):
+                payload = json.dumps({"time": at, "value": value})
+                last = client.publish(f"sensors/{stream}/{sensor}", payload, qos=1)
+        last.wait_for_publish(120)
+        _until(device, target)
+        return count * len(SENSORS) / (time.perf_counter() - began)
+
+
+def _until(device: Device, rows: float) -> None:
+    while device.metric("rows_total") < rows:
+        time.sleep(0.02)
 
 
 def _payload(rows: Rows) -> bytes:
@@ -251,8 +280,8 @@ def _payload(rows: Rows) -> bytes:
 
 
 @contextmanager
-def _publisher(broker: Mosquitto) -> Iterator[Any]:
-    """Publishes at QoS 1 with a window, and returns when the broker has everything."""
+def _client(broker: Mosquitto) -> Iterator[paho.Client]:
+    """Publishes with a window; connected."""
     client = paho.Client(CallbackAPIVersion.VERSION2, client_id="publisher")
     client.max_inflight_messages_set(IN_FLIGHT)
     up = threading.Event()
@@ -260,14 +289,8 @@ def _publisher(broker: Mosquitto) -> Iterator[Any]:
     client.connect("127.0.0.1", broker.port)
     client.loop_start()
     up.wait()
-
-    def publish(topic: str, payloads: Sequence[bytes]) -> None:
-        for payload in payloads:
-            last = client.publish(topic, payload, qos=1)
-        last.wait_for_publish(120)
-
     try:
-        yield publish
+        yield client
     finally:
         client.disconnect()
         client.loop_stop()

@@ -238,6 +238,26 @@ def test_random_bytes_on_every_topic_are_counted_and_passed(
     works(device)
 
 
+def test_a_message_over_the_bound_does_not_stop_those_behind_it(
+    make_device: MakeDevice, broker: Mosquitto
+) -> None:
+    """The broker is told the bound, so that it keeps back what is over it."""
+    device = make_device(PIPELINE + source(broker)).start()
+    eventually(lambda: device.metric("mqtt_connects_total") >= 1, what="the link")
+    client = paho.Client(CallbackAPIVersion.VERSION2, client_id="big")
+    client.connect("127.0.0.1", broker.port)
+    client.loop_start()
+    for row in healthy(10):
+        client.publish("sensors/big", b" " * 10_000_000, qos=1)
+        last = client.publish("sensors/pump-1", json.dumps(row), qos=1)
+    last.wait_for_publish(60)
+    client.disconnect()
+    client.loop_stop()
+    eventually(lambda: device.metric("rows_total") >= 10, what="the good rows")
+    assert peak_mib(device) < 250
+    works(device)
+
+
 @pytest.fixture
 def silent_port() -> Iterator[int]:
     """Accepts connections and never answers."""
