@@ -14,6 +14,11 @@ class ApiServer:
         self._service = service
         self._http = HttpServer(settings, Router(routes(service, settings)), service.metrics)
 
+    @property
+    def tcp_port(self) -> int:
+        """Where TCP is listened on; 0 when it is not."""
+        return self._http.tcp_port
+
     async def start(self) -> None:
         """Listen.
 

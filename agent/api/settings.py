@@ -1,11 +1,16 @@
 """What an operator can choose about the local API; every bound has its unit beside it."""
 
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from agent.errors import BadConfig
 
 MIB = 1024 * 1024
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+_TOKEN = re.compile(r"(viewer|app|operator):[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +26,10 @@ class ApiSettings:
         apps: users, or groups written @group, that may infer and submit readings.
         viewers: users, or groups written @group, that may only look.
         default_role: role of everybody else who can open the socket; none refuses them.
+        tcp: host:port to listen on as well, for clients that cannot open a Unix socket; empty for none.
+        tokens: who may call over TCP, each as role:SHA-256 of a token of at least 32 random characters.
+        tls_certificate: PEM file with the server's certificate, for TCP; needed unless it is loopback.
+        tls_key: PEM file with its private key.
         max_connections: open connections; one more is answered 503 and closed.
         max_caller_connections: open connections of one user, root and the daemon's own excepted.
         max_header_kib: request line and headers of one request, KiB.
@@ -45,6 +54,10 @@ class ApiSettings:
     apps: tuple[str, ...] = ()
     viewers: tuple[str, ...] = ()
     default_role: str = "app"
+    tcp: str = ""
+    tokens: tuple[str, ...] = ()
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
     max_connections: int = 1024
     max_caller_connections: int = 512
     max_header_kib: int = 16
@@ -75,8 +88,43 @@ class ApiSettings:
             self.mode.isdigit() and set(self.mode) <= set("01234567") and int(self.mode, 8) <= 0o777
         ):
             raise BadConfig("must be octal digits, such as 0660", where="mode")
+        self._check_tcp()
         if self.max_bodies_mib < self.max_body_mib:
             raise BadConfig("must not be less than max_body_mib", where="max_bodies_mib")
+
+    def _check_tcp(self) -> None:
+        for index, entry in enumerate(self.tokens):
+            if not _TOKEN.fullmatch(entry):
+                raise BadConfig(
+                    "must be viewer:, app: or operator: and a SHA-256 in hexadecimal",
+                    where=f"tokens[{index}]",
+                )
+        if not self.tcp:
+            return
+        host, port = self.tcp_address()
+        if not self.tokens:
+            raise BadConfig("must name at least one, since tcp is on", where="tokens")
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise BadConfig("needs both a certificate and a key", where="tls_key")
+        if self.tls_certificate is None and host not in LOOPBACK:
+            raise BadConfig(
+                "must be loopback, or tokens would cross the network in the clear",
+                where="tcp",
+                hint="Set tls_certificate and tls_key, or listen on 127.0.0.1",
+            )
+        if not 0 <= port < 65536:
+            raise BadConfig("must have a port from 0 to 65535", where="tcp")
+
+    def tcp_address(self) -> tuple[str, int]:
+        """Host and port of `tcp`.
+
+        Raises:
+            BadConfig: it is not of the form host:port.
+        """
+        host, colon, port = self.tcp.rpartition(":")
+        if not (host and colon and port.isdigit()):
+            raise BadConfig("must be host:port, such as 127.0.0.1:8000", where="tcp")
+        return host.strip("[]"), int(port)
 
     @property
     def permissions(self) -> int:

@@ -1,6 +1,8 @@
 """The local API, running on a real socket inside the test's own event loop."""
 
+import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +37,13 @@ class Served:
 
     async def connect(self) -> Wire:
         self.wires.append(await Wire.open(self.path))
+        return self.wires[-1]
+
+    async def connect_tcp(self, tls: ssl.SSLContext | None = None) -> Wire:
+        streams = await asyncio.open_connection(
+            "127.0.0.1", self.server.tcp_port, ssl=tls, server_hostname="localhost" if tls else None
+        )
+        self.wires.append(Wire(*streams))
         return self.wires[-1]
 
     async def call(self, method: str, path: str, body: bytes = b"", **headers: str) -> Any:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, cast
 from agent.api.http.errors import Problem, Rejection, error_response, internal_error
 from agent.api.http.intake import Intake
 from agent.api.http.messages import Answer, Request, Response, Stream, head, stream_head
+from agent.api.tokens import Tokens
 from agent.errors import AgentError, TooSlow
 
 if TYPE_CHECKING:
@@ -39,10 +40,11 @@ class Connection(asyncio.Protocol):
         uid: of the caller, for the owner's books.
     """
 
-    def __init__(self, server: "HttpServer") -> None:
+    def __init__(self, server: "HttpServer", tokens: Tokens | None = None) -> None:
         self.deadline = math.inf
         self.uid = -1
         self._server = server
+        self._tokens = tokens
         self._limits = server.limits
         self._loop = server.loop
         self._waiting: deque[Request] = deque()
@@ -61,7 +63,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self.deadline = self._loop.time() + self._limits.idle_timeout_s
         caller, problem = self._server.connected(self, self._transport)
-        self._intake = Intake(self, self._server.router, self._limits, caller)
+        self._intake = Intake(self, self._server.router, self._limits, caller, self._tokens)
         if problem is not None:
             # No lingering: it would let those without a place take one for a while.
             self._deaf = True
@@ -237,7 +239,10 @@ class Connection(asyncio.Protocol):
         response = error_response(problem)
         self._server.refused(response.status)
         self._write(response, with_body=True, close=True)
-        self._transport.write_eof()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:  # TLS
+            self._transport.close()
         self.deadline = self._loop.time() + LINGER_S
 
     def _forget_waiting(self) -> None:

@@ -15,6 +15,7 @@ from agent.api.http.errors import Problem, Rejection
 from agent.api.http.limits import Limits
 from agent.api.http.messages import Answer, Request, Route
 from agent.api.http.router import Match, Router
+from agent.api.tokens import Tokens
 from agent.errors import AgentError, BadPayload, Forbidden, TooLarge
 
 UNCOUNTED = 64 * 1024  # bytes of a body that do not count towards all bodies together
@@ -72,13 +73,21 @@ class Intake:
         partial: a request has begun and is not whole.
     """
 
-    def __init__(self, outlet: Outlet, router: Router, limits: Limits, caller: Caller) -> None:
+    def __init__(
+        self,
+        outlet: Outlet,
+        router: Router,
+        limits: Limits,
+        caller: Caller,
+        tokens: Tokens | None = None,
+    ) -> None:
         self.partial = False
         self._parser = httptools.HttpRequestParser(self)
         self._outlet = outlet
         self._router = router
         self._limits = limits
         self._caller = caller
+        self._tokens = tokens
         self._problem: Problem | None = None
         self._silent = 0  # bytes since the last byte of a body
         self._held = 0
@@ -210,6 +219,10 @@ class Intake:
         headers = self._headers
         if b"host" not in headers and self._parser.get_http_version() == "1.1":
             raise BadPayload("the header is missing", where="Host")
+        if self._tokens is not None:
+            self._caller = self._named(self._tokens, headers.get(b"authorization", b""))
+        if b"content-encoding" in headers:
+            raise Rejection(415, BadPayload("bodies are not compressed", where="Content-Encoding"))
         if b"upgrade" in headers and self._declared():
             raise BadPayload("no other protocol is offered", where="Upgrade")
         if b"expect" in headers and headers[b"expect"].lower() != b"100-continue":
@@ -223,6 +236,14 @@ class Intake:
         self._bound = self._limits.max_body if route.max_body is None else route.max_body
         if self._declared() > self._bound:
             raise self._too_large()
+
+    @staticmethod
+    def _named(tokens: Tokens, authorization: bytes) -> Caller:
+        caller = tokens.caller(authorization)
+        if caller is None:
+            error = Forbidden("a token is needed", where="Authorization", hint="Bearer TOKEN")
+            raise Rejection(401, error, b"WWW-Authenticate: Bearer\r\n")
+        return caller
 
     def _declared(self) -> int:
         """Bytes of the body as the client says; the parser has checked that it is a number."""

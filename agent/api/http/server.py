@@ -4,7 +4,7 @@ import asyncio
 import logging
 import socket
 import struct
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from agent.api.callers import Caller, Role, Roles
 from agent.api.http.connection import LINGER_S, Connection
@@ -13,8 +13,12 @@ from agent.api.http.messages import Request
 from agent.api.http.router import Router
 from agent.api.http.socketfile import BACKLOG, open_listener, remove
 from agent.api.settings import ApiSettings
-from agent.errors import AgentError, Forbidden, TooMany
+from agent.api.tokens import NOBODY, Tokens
+from agent.errors import AgentError, Forbidden, NotReachable, TooMany
 from agent.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    import ssl
 
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
@@ -29,19 +33,21 @@ class HttpServer:
         router: the routes.
         loop: the event loop that everything here runs on.
         stopping: no further request is taken.
+        tcp_port: where TCP is listened on; 0 when it is not.
     """
 
     def __init__(self, settings: ApiSettings, router: Router, metrics: Metrics) -> None:
         self.limits = Limits.of(settings)
         self.router = router
         self.stopping = False
+        self.tcp_port = 0
         self._settings = settings
         self._roles = Roles(settings)
         self._connections: set[Connection] = set()
         self._by_uid: dict[int, int] = {}
         self._empty = asyncio.Event()
         self._sweep: asyncio.TimerHandle | None = None
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._requests = metrics.counter(
             "edge_agent_api_requests_total", "Requests by route and status", ("route", "status")
         )
@@ -70,19 +76,48 @@ class HttpServer:
         self.loop = asyncio.get_running_loop()
         listener = open_listener(self._settings)
         self._inode = self._settings.socket.lstat().st_ino
-        self._server = await self.loop.create_unix_server(
+        server = await self.loop.create_unix_server(
             lambda: Connection(self), sock=listener, backlog=BACKLOG
         )
+        self._servers.append(server)
         _log.info("listening on %s", self._settings.socket)
+        if self._settings.tcp:
+            await self._start_tcp()
+
+    async def _start_tcp(self) -> None:
+        host, port = self._settings.tcp_address()
+        tokens = Tokens(self._settings.tokens)
+        try:
+            server = await self.loop.create_server(
+                lambda: Connection(self, tokens), host, port, backlog=BACKLOG, ssl=self._tls()
+            )
+        except OSError as error:
+            await self.close(0)
+            raise NotReachable(
+                f"cannot listen: {error.strerror or error}", where=self._settings.tcp
+            ) from error
+        self._servers.append(server)
+        self.tcp_port = server.sockets[0].getsockname()[1]
+        _log.info("listening on %s, port %d", host, self.tcp_port)
+
+    def _tls(self) -> "ssl.SSLContext | None":
+        if self._settings.tls_certificate is None:
+            return None
+        import ssl
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(self._settings.tls_certificate, self._settings.tls_key)
+        return context
 
     async def close(self, deadline_s: float = 5.0) -> None:
         """Take no more, answer what has arrived until the deadline, then cut off. Idempotent."""
-        if self._server is None:
+        if not self._servers:
             return
         self.stopping = True
-        server, self._server = self._server, None
         remove(self._settings.socket, self._inode)
-        server.close()
+        while self._servers:
+            self._servers.pop().close()
         for connection in list(self._connections):
             connection.finish()
         await self._drained(deadline_s)
@@ -135,6 +170,8 @@ class HttpServer:
 
     def _caller(self, transport: asyncio.Transport) -> Caller:
         peer = cast("socket.socket", transport.get_extra_info("socket"))
+        if peer.family != socket.AF_UNIX:
+            return Caller(NOBODY, NOBODY, 0, Role.VIEWER)  # until its token says more
         raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         pid, uid, gid = _CREDENTIALS.unpack(raw)
         return Caller(uid, gid, pid, self._roles.role(uid, gid))
