@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from agent.store.outbox import CLASSES, Queued
+from agent.store.account import CLASSES, Queued
 from agent.types import MessageClass
 
 RETRY_REFUSED_S = 60.0  # seconds until a topic that the broker refused is offered again
