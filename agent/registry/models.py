@@ -124,6 +124,16 @@ class Models:
                 self._note(name, error)
         return [m.ref for name, m in self._active.items() if before.get(name) != m.ref]
 
+    async def unload(self, name: str) -> None:
+        """Let every loaded version of a model go, each after its run in progress.
+
+        The next `get` loads it again.
+        """
+        async with self._locks.setdefault(name, asyncio.Lock()):
+            self._active.pop(name, None)
+            for ref in [ref for ref in self._loaded if ref.name == name]:
+                await asyncio.to_thread(self._loaded.pop(ref).close)
+
     def index(self) -> list[ModelStatus]:
         """Every installed version and whether it can be asked."""
         return [self._status(installed.ref) for installed in self._registry.list()]

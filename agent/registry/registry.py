@@ -125,11 +125,13 @@ class Registry:
             write_atomically(self._root, root)
             self._commit(replace(state, provisioned=root.decode(), root=root.decode()))
 
-    def install(self, repository: str, name: str, version: str | None = None) -> InstalledModel:
+    def install(
+        self, repository: str | Source, name: str, version: str | None = None
+    ) -> InstalledModel:
         """Verify a published package, try it on this device, and activate it.
 
         Args:
-            repository: a directory's path, or a ``file://`` URL.
+            repository: a directory's path, a ``file://`` URL, or an open source.
             name: of the model.
             version: the newest release when it is None.
 
@@ -154,7 +156,7 @@ class Registry:
             self._blobs.discard_partial()
             return _listed(after.find(name, package.version))
 
-    def refresh(self, repository: str) -> None:
+    def refresh(self, repository: str | Source) -> None:
         """Take in newer roots, and renew the evidence of what is installed.
 
         After a key was rotated, this is what keeps installed versions loading: they are listed

@@ -256,7 +256,8 @@ def _check_files(files: tuple[File, ...]) -> None:
 
 def is_safe_path(path: str) -> bool:
     """Whether a relative path stays inside its directory, on every file system."""
-    return all(part and not part.startswith(".") for part in path.split("/"))
+    parts = path.split("/")
+    return "\0" not in path and all(part and not part.startswith(".") for part in parts)
 
 
 def _check_golden(golden: tuple[GoldenCase, ...], files: tuple[File, ...]) -> None:

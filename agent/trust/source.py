@@ -51,12 +51,16 @@ class DirectorySource(Source):
         return NotReachable(f"cannot be read: {error.strerror}", where=str(self._directory / path))
 
 
-def open_source(repository: str) -> Source:
+def open_source(repository: str | Source) -> Source:
     """The source that a repository's address names: a directory path or a ``file://`` URL.
+
+    A source stands for itself.
 
     Raises:
         BadConfig: the address has a scheme that is not known.
     """
+    if isinstance(repository, Source):
+        return repository
     parts = urlsplit(repository)
     if parts.scheme == "file" and not parts.netloc:
         return DirectorySource(Path(unquote(parts.path)))

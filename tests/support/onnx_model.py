@@ -1,6 +1,6 @@
 """ONNX files written by hand: a graph of one node, in the wire format of protocol buffers."""
 
-FLOAT, INT8, INT16 = 1, 3, 5  # TensorProto.DataType
+FLOAT, INT8, DOUBLE = 1, 3, 11  # TensorProto.DataType
 EXTERNAL = 1  # TensorProto.DataLocation
 
 

@@ -90,7 +90,8 @@ def manifest_text(
     parts += [_tensor("inputs", spec) for spec in session.inputs]
     parts += [_tensor("outputs", spec) for spec in session.outputs]
     if "golden.npz" in files:
-        parts.append('[[golden]]\nname = "random"\nfile = "golden.npz"\ntolerance = 1.0\n')
+        tolerance = 1e-3 if session.outputs[0].dtype == "FP32" else 1.0
+        parts.append(f'[[golden]]\nname = "random"\nfile = "golden.npz"\ntolerance = {tolerance}\n')
     return "\n".join(parts)
 
 

@@ -6,6 +6,7 @@
 Copy the directory to a web server or to a USB stick as it is; it holds no secret.
 """
 
+import copy
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -290,7 +291,7 @@ class Repository:
     def _change_root(self, change: "Callable[[Root], object]", *roles: str) -> None:
         """A new root, and the metadata of the changed roles signed again by their new keys."""
         before = self._metadata.root()
-        root = Metadata(Root.from_dict(before.signed.to_dict()))
+        root = Metadata(copy.deepcopy(before.signed))
         change(root.signed)
         self._metadata.write_root(root, before.signed)
         if "targets" in roles:
