@@ -38,6 +38,7 @@ BATCH = 500  # rows of one request
 CLIENTS = 3  # requests under way, so that a commit of one hides behind the scoring of another
 GATEWAY_ROWS = 100  # rows of one message of a gateway that gathers
 IN_FLIGHT = 100  # messages that the publisher has under way
+BARE_S = 1.0  # seconds of the limit in each round, about as long as the others
 START = 1_700_000_000.0
 RATE, SHARE = 20_000, 0.5  # readings/s, and of the bare model
 PACKAGE = ROOT / "models" / "pump-anomaly"
@@ -184,10 +185,12 @@ class Bare:
     def rate(self) -> float:
         """Readings per second."""
         with _pinned(self._core):
-            began = time.perf_counter()
-            for tensors in self._windows:
-                self._session.run(tensors)
-            return self._readings / (time.perf_counter() - began)
+            began, rounds = time.perf_counter(), 0
+            while time.perf_counter() - began < BARE_S:
+                for tensors in self._windows:
+                    self._session.run(tensors)
+                rounds += 1
+            return rounds * self._readings / (time.perf_counter() - began)
 
 
 # The ways in.
