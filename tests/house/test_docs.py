@@ -24,3 +24,11 @@ def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text())
     local = [link for link in links if "://" not in link and not link.startswith("mailto:")]
     assert [link for link in local if not (page.parent / link).exists()] == []
+
+
+def test_every_decision_is_in_the_index() -> None:
+    """docs/adr/README.md lists each record, and numbers are used once."""
+    records = sorted(path.name for path in ROOT.glob("docs/adr/[0-9]*.md"))
+    index = (ROOT / "docs/adr/README.md").read_text()
+    assert [name for name in records if f"]({name})" not in index] == []
+    assert len({name[:4] for name in records}) == len(records)

@@ -51,7 +51,7 @@ class Painter:
         self._last = scene
         width, height = self._live.console.size
         self._live.update(draw(scene, width, height), refresh=True)
-        telling = (bool(scene.warnings) and not scene.link_up, scene.outbox.queued)
+        telling = (scene.warning is not None and not scene.link_up, scene.outbox.queued)
         if self._picture is not None and telling > self._most_telling:
             self._most_telling = telling
             self._picture.write_text(svg(scene))
