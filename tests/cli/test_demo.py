@@ -52,7 +52,7 @@ def left_behind(scratch: Path) -> Sequence[Path]:
 
 
 def test_the_simulated_pump_is_warned_of_and_nothing_is_lost(scratch: Path) -> None:
-    """An hour of the pump in a quarter of a minute, with the broker away for a quarter of it."""
+    """An hour and a half of the pump in seconds, with the broker away for a quarter of it."""
     summary = summary_of(run(scratch, "--json", "--speed", "240"))
     rows = len(showcase().rows)
     assert (summary["rows"], summary["readings"]) == (rows, rows * 8)

@@ -96,12 +96,11 @@ def test_the_picture_fetches_nothing() -> None:
 
 
 def test_the_picture_is_of_the_most_telling_moment(tmp_path: Path) -> None:
-    """With the broker away, a warning raised and the most messages waiting."""
+    """With the broker away, a warning that holds, and the score at its highest."""
     path = tmp_path / "demo.svg"
     warned = [Warned(0.0, 2.0, CAUSES)]
     with Painter(path, live=False) as painter:
-        painter.show(scene(warnings=warned, outbox=Outbox(queued=77)))
-        painter.show(scene(link_up=True, warnings=warned, outbox=Outbox(queued=99)))
-        painter.show(scene(warnings=warned, outbox=Outbox(queued=3)))
-    assert "77&#160;waiting" in path.read_text()
-    assert "99&#160;waiting" not in path.read_text()
+        for score, up in ((2.25, False), (9.75, True), (1.5, False)):
+            painter.show(scene(warnings=warned, points=[Point(0.5, score)], link_up=up))
+    assert "2.25" in path.read_text()
+    assert "9.75" not in path.read_text()

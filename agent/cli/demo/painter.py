@@ -1,6 +1,7 @@
 """The live view's canvas: the whole terminal while the demo runs, or a picture of it."""
 
 import io
+import math
 import re
 from pathlib import Path
 from types import TracebackType
@@ -29,7 +30,7 @@ class Painter:
         console = Console() if live else Console(file=io.StringIO())
         self._live = Live(console=console, screen=live, auto_refresh=False, transient=True)
         self._picture = picture
-        self._most_telling = (False, 0)
+        self._most_telling = -math.inf
         self._last: Scene | None = None
 
     def __enter__(self) -> Self:
@@ -51,7 +52,7 @@ class Painter:
         self._last = scene
         width, height = self._live.console.size
         self._live.update(draw(scene, width, height), refresh=True)
-        telling = (scene.warning is not None and not scene.link_up, scene.outbox.queued)
+        telling = scene.score if scene.warning is not None and not scene.link_up else -math.inf
         if self._picture is not None and telling > self._most_telling:
             self._most_telling = telling
             self._picture.write_text(svg(scene))

@@ -60,7 +60,7 @@ def from_csv(path: Path, choices: Choices) -> Recording:
 
 
 def simulated(seed: int) -> Recording:
-    """An hour of the project's own pump, which fails three times."""
+    """An hour and a half of the project's own pump, which fails three times."""
     made = showcase(seed, start=SIMULATION_START)
     spans = (
         Span(e.fault, float(made.rows.time[e.start]), float(made.rows.time[e.end - 1]))
