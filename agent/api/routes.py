@@ -15,6 +15,7 @@ from agent.api.http.messages import (
     text_response,
 )
 from agent.api.page import PAGE, PAGE_HEADERS
+from agent.api.repository import ModelRepository
 from agent.api.served import Reply
 from agent.api.service import Service
 from agent.api.settings import ApiSettings
@@ -24,6 +25,7 @@ from agent.telemetry.events import Numbered
 from agent.telemetry.exposition import CONTENT_TYPE, render
 
 BINARY = b"application/octet-stream"
+MAX_ASKED = 64 * 1024  # bytes of a request about models
 NO_STORE = b"Cache-Control: no-store\r\n"
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
@@ -31,7 +33,11 @@ _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 def routes(service: Service, settings: ApiSettings) -> list[Route]:
     """Every route of the local API."""
-    return [*OpenInference(service).routes(), *Native(service, settings).routes()]
+    return [
+        *OpenInference(service).routes(),
+        *Repository(service.repository).routes(),
+        *Native(service, settings).routes(),
+    ]
 
 
 class OpenInference:
@@ -88,6 +94,53 @@ class OpenInference:
         return reply_response(await reply)
 
 
+class Repository:
+    """The protocol's extensions about models."""
+
+    def __init__(self, repository: ModelRepository) -> None:
+        self._repository = repository
+
+    def routes(self) -> list[Route]:
+        """Repository, configuration and statistics."""
+        table = [
+            Route("POST", "/v2/repository/index", self.index, max_body=MAX_ASKED),
+            Route("GET", "/v2/models/stats", self.statistics, max_body=0),
+        ]
+        for verb, handler in (("load", self.load), ("unload", self.unload)):
+            path = f"/v2/repository/models/{{model}}/{verb}"
+            table.append(Route("POST", path, handler, Role.OPERATOR, MAX_ASKED))
+        for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+            table += [
+                Route("GET", f"{model}/config", self.configuration, max_body=0),
+                Route("GET", f"{model}/stats", self.statistics, max_body=0),
+            ]
+        return table
+
+    async def index(self, request: Request) -> Answer:
+        ready = request.fields().get("ready", False)
+        return json_response(await self._repository.index(ready=ready is True))
+
+    async def load(self, request: Request) -> Answer:
+        parameters = request.fields().get("parameters") or {}
+        if not isinstance(parameters, dict):
+            raise BadPayload("must be an object", where="parameters")
+        await self._repository.load(request.arguments["model"], parameters)
+        return json_response({})
+
+    async def unload(self, request: Request) -> Answer:
+        request.fields()  # unload_dependents: nothing here depends on a model
+        await self._repository.unload(request.arguments["model"])
+        return json_response({})
+
+    async def configuration(self, request: Request) -> Answer:
+        name, version = _model(request)
+        return json_response(await self._repository.configuration(name, version))
+
+    async def statistics(self, request: Request) -> Answer:
+        name, version = request.arguments.get("model"), request.arguments.get("version")
+        return json_response(await self._repository.statistics(name, version))
+
+
 class Native:
     """What has no standard."""
 
@@ -126,7 +179,7 @@ class Native:
         return json_response(await self._service.status(), headers=NO_STORE)
 
     async def models(self, _: Request) -> Answer:
-        return json_response({"models": await self._service.models()}, headers=NO_STORE)
+        return json_response({"models": await self._service.repository.index()}, headers=NO_STORE)
 
     async def readings(self, request: Request) -> Answer:
         content_type = request.headers.get(b"content-type", b"").decode("latin-1")

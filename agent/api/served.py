@@ -31,7 +31,7 @@ class InferenceMetrics:
         self.failures = metrics.counter(
             "edge_agent_inference_failures_total",
             "Requests that a model did not answer",
-            ("model", "code"),
+            ("model", "version", "code"),
         )
 
 

@@ -17,6 +17,7 @@ from agent import __version__
 from agent.api.oip.request import Prepared
 from agent.api.ports import LinkPort, ModelPort, ModelsPort, OutboxPort, PipelinesPort
 from agent.api.readings import decode_readings
+from agent.api.repository import ModelRepository
 from agent.api.served import InferenceMetrics, Reply, ServedModel
 from agent.clock import Clock
 from agent.errors import AgentError, NotReady, TooMany
@@ -32,7 +33,13 @@ MAX_SERVED = 64  # models whose prepared requests are kept
 MAX_THREADS = 4  # that run models at once
 DECODE_INLINE_BELOW = 32 * 1024  # bytes: larger readings are decoded in a thread
 
-EXTENSIONS = ("binary_tensor_data",)
+EXTENSIONS = (
+    "binary_tensor_data",
+    "model_configuration",
+    "model_repository",
+    "model_repository(unload_dependents)",
+    "statistics",
+)
 
 
 class Service:
@@ -40,6 +47,7 @@ class Service:
 
     Attributes:
         metrics: everything that is counted.
+        repository: the verbs about models.
         starting: why the agent is not ready yet or any more; empty when it is.
     """
 
@@ -73,6 +81,7 @@ class Service:
         self._threads: ThreadPoolExecutor | None = None
         self._served: dict[tuple[str, str], ServedModel] = {}
         self._inference = InferenceMetrics(metrics)
+        self.repository = ModelRepository(models, self._inference, pipelines)
         metrics.gauge_callback(
             "edge_agent_api_running", "Requests inside models and pipelines", lambda: self._running
         )
@@ -91,14 +100,6 @@ class Service:
 
     # Models
 
-    async def models(self) -> list[dict[str, str]]:
-        """Every installed model and how it stands."""
-        index = await asyncio.to_thread(self._models.index)  # it may look at the disk
-        return [
-            {"name": m.name, "version": m.version, "state": m.state, "reason": m.reason}
-            for m in index
-        ]
-
     async def model_metadata(self, name: str, version: str | None) -> dict[str, Any]:
         """Tensors of a model, as the Open Inference Protocol has them; loads it if need be.
 
@@ -107,7 +108,7 @@ class Service:
         """
         model = await self._loaded(name, version)
         manifest = model.manifest
-        versions = [m["version"] for m in await self.models() if m["name"] == name]
+        versions = [m["version"] for m in await self.repository.index() if m["name"] == name]
         return {
             "name": model.ref.name,
             "versions": versions or [model.ref.version],
@@ -182,7 +183,8 @@ class Service:
         return await again()
 
     def _failed(self, served: ServedModel, error: AgentError) -> None:
-        self._inference.failures.inc(1, served.model.ref.name, error.code)
+        ref = served.model.ref
+        self._inference.failures.inc(1, ref.name, ref.version, error.code)
 
     async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a function in a thread, as one of at most so many."""
@@ -271,6 +273,7 @@ class Service:
         """Everything that a person wants to see at a glance."""
         reasons = self.reasons()
         streams = self._pipelines.status() if self._pipelines else []
+        index = await self.repository.index()
         return {
             "device": self._device,
             "version": __version__,
@@ -279,7 +282,7 @@ class Service:
             "ready": not reasons,
             "reasons": reasons,
             "machine": dataclasses.asdict(self._probes.look()),
-            "models": [{**model, **self._figures(model)} for model in await self.models()],
+            "models": [{**model, **self._figures(model)} for model in index],
             "streams": [dataclasses.asdict(stream) for stream in streams],
             "outbox": await self._outbox_counts(),
             "link": self._link_state(),

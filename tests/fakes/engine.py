@@ -121,6 +121,10 @@ class FakeModels:
         self._loaded[model.ref] = model
         return model
 
+    async def unload(self, name: str) -> None:
+        for ref in [ref for ref in self._loaded if ref.name == name]:
+            self._cold[ref] = self._loaded.pop(ref)
+
     def index(self) -> list[FakeModelStatus]:
         cold = sorted(set(self._cold) - set(self._loaded))
         return [

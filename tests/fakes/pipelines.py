@@ -24,6 +24,7 @@ class FakeStreamStatus:
 
     stream: str
     rows: int
+    model: str = "watching 1.0.0"
 
 
 class FakePipelines:

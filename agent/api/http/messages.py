@@ -79,16 +79,18 @@ class Request:
         headers = self.headers
         return not (b"transfer-encoding" in headers or b"expect" in headers)
 
-    def json(self) -> Any:
-        """The body as JSON; an empty one is an empty object.
+    def fields(self) -> dict[str, Any]:
+        """The body as a JSON object; an empty body is an empty one.
 
         Raises:
-            BadPayload: it is not JSON.
+            BadPayload: it is not a JSON object.
         """
+        if not self.body:
+            return {}
         try:
-            return msgspec.json.decode(self.body) if self.body else {}
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise BadPayload(f"the body is not JSON: {error}", where="body") from None
+            return msgspec.json.decode(self.body, type=dict[str, Any])
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise BadPayload(f"not a JSON object: {error}", where="body") from None
 
 
 class Response:

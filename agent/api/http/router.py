@@ -18,7 +18,8 @@ class Router:
     """A table of routes. Targets that were found before are remembered, up to a bound."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
-        self._routes = list(routes)
+        # A path that is written out goes before one with names in it.
+        self._routes = sorted(routes, key=lambda route: route.pattern.count("{"))
         self._known: dict[tuple[bytes, bytes], Match] = {}
 
     def find(self, method: bytes, target: bytes) -> Match:
