@@ -55,6 +55,8 @@ __all__ = [
 
 THIN_FROM = 0.5  # share of the bound over which old telemetry is folded
 _THIN_ROWS = 1000  # looked at in one transaction
+_MOST_THIN_ROWS = 64_000  # where so many streams take turns
+_LEVELS = 6  # 8 to the 6th summaries in one are the coarsest
 
 
 class Outbox:
@@ -65,6 +67,7 @@ class Outbox:
         self._limits = limits or OutboxLimits()
         self._put: _Put | None = None
         self._ticked = database.clock.monotonic()
+        self._folded_to = [0] * _LEVELS  # `seq` up to which each level was folded in this run
         self._news: set[Callable[[], None]] = set()
         database.on_commit(self._committed)
 
@@ -137,18 +140,25 @@ class Outbox:
     async def thin(self, merge: Merge) -> int:
         """Fold old telemetry while the outbox is more than half full.
 
-        Call it only while nothing is in flight. Other writers get their turn between two steps.
+        The finest goes first, oldest first, so that resolution is given up evenly. Call it only while
+        nothing is in flight. Other writers get their turn between two steps.
 
         Returns:
             How many rows were saved.
         """
-        saved = after = 0
-        while await self._db.read(partial(is_over, share=THIN_FROM)):
-            step = partial(thin, merge=merge, after=after, limit=_THIN_ROWS)
-            fewer, after = await self._db.write(step)
-            saved += fewer
-            if not after:
-                break
+        saved, level, limit = 0, 0, _THIN_ROWS
+        while level < _LEVELS and await self._db.read(partial(is_over, share=THIN_FROM)):
+            after = self._folded_to[level]
+            step = partial(thin, merge=merge, level=level, after=after, limit=limit)
+            done = await self._db.write(step)
+            saved += done.saved
+            self._folded_to[level] = max(after, done.last)
+            if done.saved:
+                limit = _THIN_ROWS
+            elif done.seen == limit < _MOST_THIN_ROWS:
+                limit *= 2  # many streams: a run of one lies far apart
+            else:
+                level, limit = level + 1, _THIN_ROWS
         return saved
 
     async def counts(self) -> OutboxCounts:

@@ -7,7 +7,7 @@ import json
 import math
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agent.errors import TooMany
@@ -59,9 +59,9 @@ _COUNTS = """
            enqueued - delivered - evicted - expired - thinned - damaged, bytes
     FROM outbox_counts ORDER BY class
 """
-_OLDEST = """
-    SELECT seq, level, size, due, id, topic, payload, created, expires
-    FROM outbox WHERE class = ? AND seq > ? ORDER BY seq LIMIT ?
+_OF_LEVEL = """
+    SELECT seq, size, due, id, topic, payload, created, expires
+    FROM outbox WHERE class = ? AND level = ? AND seq > ? ORDER BY seq LIMIT ?
 """
 _FOLD = """
     UPDATE outbox SET id = ?, payload = ?, size = ?, created = ?, expires = ?, due = ?, level = ?
@@ -134,29 +134,46 @@ def may_expire(connection: sqlite3.Connection) -> bool:
     )
 
 
-def thin(connection: sqlite3.Connection, merge: Merge, after: int, limit: int) -> tuple[int, int]:
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What a step of thinning did.
+
+    Attributes:
+        seen: rows looked at.
+        saved: rows fewer.
+        last: `seq` of the newest aggregate; 0 when there is none.
+    """
+
+    seen: int
+    saved: int
+    last: int
+
+
+def thin(
+    connection: sqlite3.Connection, merge: Merge, level: int, after: int, limit: int
+) -> Folded:
     """Fold old telemetry: of each topic, `FOLD` rows that follow one another become an aggregate.
 
-    Aggregates fold in their turn, so that resolution falls with age. An aggregate takes the place of
-    its last row, has an id of its own and counts as enqueued; the rows count as thinned.
+    An aggregate takes the place of its last row, has an id of its own, is one level up and counts as
+    enqueued; the rows count as thinned.
 
     Args:
         connection: inside a transaction; none of the rows may be in flight.
         merge: makes the aggregate.
+        level: of the rows to fold; 0 are those that were never folded.
         after: rows with `seq` over this are looked at, oldest first.
         limit: how many.
-
-    Returns:
-        How many rows were saved, and the last `seq` looked at (0 when there was none).
     """
-    rows = connection.execute(_OLDEST, (_TELEMETRY, after, limit)).fetchall()
-    keys = [((topic, level), at) for at, (_, level, _, _, _, topic, *_) in enumerate(rows)]
-    folded = [_fold(connection, [rows[at] for at in group], merge) for group in groups(keys, FOLD)]
-    freed = [size for size in folded if size is not None]
-    thinned = {_TELEMETRY: (FOLD * len(freed), sum(freed))}
+    rows = connection.execute(_OF_LEVEL, (_TELEMETRY, level, after, limit)).fetchall()
+    keys = [(row[4], at) for at, row in enumerate(rows)]
+    runs = [[rows[at] for at in group] for group in groups(keys, FOLD)]
+    folded = [(_fold(connection, run, merge, level + 1), run[-1][0]) for run in runs]
+    freed = [(size, seq) for size, seq in folded if size is not None]
+    thinned = {_TELEMETRY: (FOLD * len(freed), sum(size for size, _ in freed))}
     _count(connection, "thinned = thinned + ?, bytes = bytes - ?", thinned)
     _count(connection, "enqueued = enqueued + ?, bytes = bytes + ?", {_TELEMETRY: (len(freed), 0)})
-    return (FOLD - 1) * len(freed), rows[-1][0] if rows else 0
+    last = max((seq for _, seq in freed), default=0)
+    return Folded(len(rows), (FOLD - 1) * len(freed), last)
 
 
 def is_over(connection: sqlite3.Connection, share: float) -> bool:
@@ -219,19 +236,19 @@ def _message(kind: MessageClass, columns: Sequence[Any]) -> Message:
 
 
 def _fold(
-    connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]], merge: Merge
+    connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]], merge: Merge, level: int
 ) -> int | None:
     """Put an aggregate in the place of rows; returns the bytes saved, None when they do not fit."""
-    merged = merge([_message("telemetry", columns) for _, _, _, _, *columns in rows])
+    merged = merge([_message("telemetry", columns) for _, _, _, *columns in rows])
     if merged is None:
         return None
-    seq, level, _, due, _, topic, *_ = rows[-1]
+    seq, _, due, _, topic, *_ = rows[-1]
     size = charged(replace(merged, topic=topic))
     connection.executemany("DELETE FROM outbox WHERE seq = ?", [(row[0],) for row in rows[:-1]])
     expires = None if due is None else merged.expires
-    columns = (merged.id, merged.payload, size, merged.created, expires, due, level + 1, seq)
+    columns = (merged.id, merged.payload, size, merged.created, expires, due, level, seq)
     connection.execute(_FOLD, columns)
-    return sum(int(row[2]) for row in rows) - size
+    return sum(int(row[1]) for row in rows) - size
 
 
 _Tally = dict[int, tuple[int, int]]  # class -> rows, bytes

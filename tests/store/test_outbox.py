@@ -131,15 +131,15 @@ class Accounting(RuleBasedStateMachine):
             del self.model[one.id]
             self.fates[one.kind]["expired"] += 1
 
-    @rule()
-    def thin(self) -> None:
-        saved, _ = thin(self.connection, fold, 0, 1000)
-        groups = self._groups()
-        assert saved == len(groups) * (FOLD - 1)
+    @rule(level=st.integers(0, 2))
+    def thin(self, level) -> None:
+        done = thin(self.connection, fold, level, 0, 1000)
+        groups = self._groups(level)
+        assert done.saved == len(groups) * (FOLD - 1)
         for group in groups:
             last = group[-1].id
             self.due[f"{last}+"] = self.due[last]
-            self.level[f"{last}+"] = self.level.get(last, 0) + 1
+            self.level[f"{last}+"] = level + 1
             renamed = {last: fold(group)}
             for one in group[:-1]:
                 del self.model[one.id]
@@ -177,16 +177,13 @@ class Accounting(RuleBasedStateMachine):
             self.connection.close()
             self.directory.cleanup()
 
-    def _groups(self) -> list[list[Message]]:
-        by_level: dict[int, list[Message]] = {}
-        for one in self.model.values():
-            if one.kind == "telemetry":
-                by_level.setdefault(self.level.get(one.id, 0), []).append(one)
-        return [
-            rows[start : start + FOLD]
-            for rows in by_level.values()
-            for start in range(0, len(rows) - FOLD + 1, FOLD)
+    def _groups(self, level: int) -> list[list[Message]]:
+        rows = [
+            one
+            for one in self.model.values()
+            if one.kind == "telemetry" and self.level.get(one.id, 0) == level
         ]
+        return [rows[start : start + FOLD] for start in range(0, len(rows) - FOLD + 1, FOLD)]
 
     def _evict(self, model: dict[str, Message], fates) -> bool:
         """The rule itself: oldest telemetry, then oldest reports, never an escalation."""
@@ -266,6 +263,30 @@ async def test_old_telemetry_is_folded_while_the_outbox_is_half_full(outbox):
     counts = (await outbox.counts()).total
     assert (counts.enqueued, counts.thinned, counts.queued) == (101, 88, 13)
     assert [row.message.id for row in await outbox.peek(100)][:2] == ["id-000007+", "id-000015+"]
+
+
+async def test_the_finest_is_folded_before_anything_is_made_coarser(database):
+    """Ten times the bound, one stream: everything is kept, and no row is more than two levels up."""
+    outbox = Outbox(database, OutboxLimits(rows=400))
+    await outbox.start()
+    for start in range(0, 4000, 50):
+        await outbox.put([message(n) for n in range(start, start + 50)])
+        await outbox.thin(fold)
+    counts = (await outbox.counts()).total
+    assert counts.evicted == 0
+    assert counts.queued <= 250
+    levels = await database.read(
+        lambda c: c.execute("SELECT DISTINCT level FROM outbox").fetchall()
+    )
+    assert max(levels) == (2,)
+
+
+async def test_many_streams_that_take_turns_are_folded_too(database):
+    outbox = Outbox(database, OutboxLimits(rows=30_000))
+    await outbox.start()
+    rows = [replace(message(n), topic=f"t/{n % 1500}") for n in range(16_500)]
+    await outbox.put(rows)
+    assert await outbox.thin(fold) >= 1500
 
 
 async def test_what_cannot_be_folded_stays(outbox):
