@@ -24,6 +24,7 @@ from agent.errors import AgentError, BadPayload, EngineFailed, NotReady, TooMany
 from agent.pipelines.detector import Detector
 from agent.pipelines.entries import Done, Entry, Receipt, Single
 from agent.pipelines.instruments import Instruments
+from agent.pipelines.loading import Loading
 from agent.pipelines.messages import Sender
 from agent.pipelines.names import check_stream
 from agent.pipelines.spec import PipelineLimits, PipelineSpec, pipeline_for
@@ -49,11 +50,7 @@ _KEY = "anomaly/"
 
 
 class Pipelines:
-    """All streams of the device.
-
-    Attributes:
-        problems: pipeline -> why its model cannot be used now.
-    """
+    """All streams of the device."""
 
     def __init__(
         self,
@@ -69,9 +66,8 @@ class Pipelines:
         make_detector: MakeDetector,
         limits: PipelineLimits | None = None,
     ) -> None:
-        self.problems: dict[str, AgentError] = {}
         self._specs = tuple(specs)
-        self._models = models
+        self._models = Loading(models, clock)
         self._database = database
         self._clock = clock
         self._events = events
@@ -101,7 +97,7 @@ class Pipelines:
         """Load the pipelines' models and go on with the streams that are known.
 
         A model that cannot be used is no reason not to start: it is noted in `problems`, and tried
-        again when readings come.
+        again from time to time and when readings come.
 
         Raises:
             StorageFailed: the streams' states cannot be read.
@@ -112,8 +108,7 @@ class Pipelines:
             for name, state in stored.items()
             if name.startswith(_KEY)
         }
-        for spec in self._specs:
-            await self._try_model(spec)
+        await self._models.start(self._specs)
         for name in list(self._stored)[: self._limits.streams]:
             await self._try_resume(name)
         self._accepting = True
@@ -128,6 +123,7 @@ class Pipelines:
         if self._task is not None:
             await self._task
             self._task = None
+        await self._models.close()
         self._thread.shutdown()
 
     async def submit(self, rows: Rows) -> Receipt:
@@ -167,6 +163,11 @@ class Pipelines:
     def status(self) -> list[StreamStatus]:
         """How each stream stands, by name."""
         return [self._streams[name].status() for name in sorted(self._streams)]
+
+    @property
+    def problems(self) -> dict[str, AgentError]:
+        """Pipeline -> why its model cannot be used now."""
+        return self._models.problems
 
     @property
     def waiting_rows(self) -> int:
@@ -296,7 +297,7 @@ class Pipelines:
         for name, entries in batches.items():
             try:
                 stream = self._streams.get(name) or await self._open(name)
-            except Exception as error:  # noqa: BLE001 (a model may fail to load in any way)
+            except Exception as error:  # noqa: BLE001 (one stream must not end the others)
                 _tell(entries, [_explained(error, name)] * len(entries))
             else:
                 ready.append((stream, entries))
@@ -305,14 +306,21 @@ class Pipelines:
     async def _open(self, name: str) -> Stream:
         spec = pipeline_for(self._specs, name)
         self._admit(name)
-        model = await self._models.get(spec.model)
-        self.problems.pop(spec.name, None)
-        stream = Stream(name, spec, str(model.ref), lambda: self._make(model, spec), self._sender)
+        model = await self._models.get(spec)
+        stream = self._new(name, spec, model)
         stored = self._stored.pop(name, None)
         if stored is not None:
             self._resume(stream, stored)
         self._streams[name] = stream
         return stream
+
+    def _new(self, name: str, spec: PipelineSpec, model: "LoadedModel") -> Stream:
+        try:
+            return Stream(name, spec, str(model.ref), lambda: self._make(model, spec), self._sender)
+        except AgentError as error:  # the operator's matter, not the sender's
+            raise NotReady(
+                f"{model.ref} cannot watch a stream: {error}", where=name, retry_after_s=60.0
+            ) from error
 
     def _resume(self, stream: Stream, stored: bytes) -> None:
         try:
@@ -320,13 +328,6 @@ class Pipelines:
         except BadPayload as error:
             self._instruments.afresh.inc()
             _log.warning("the stream starts afresh: %s", error, extra={"stream": stream.name})
-
-    async def _try_model(self, spec: PipelineSpec) -> None:
-        try:
-            await self._models.get(spec.model)
-        except AgentError as error:
-            self.problems[spec.name] = error
-            _log.warning("the pipeline has no model: %s", error, extra={"pipeline": spec.name})
 
     async def _try_resume(self, name: str) -> None:
         try:

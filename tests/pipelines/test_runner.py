@@ -14,6 +14,8 @@ import pytest
 from agent.clock import SystemClock
 from agent.errors import (
     AgentError,
+    Altered,
+    BadManifest,
     BadReading,
     EngineFailed,
     EngineMissing,
@@ -24,6 +26,7 @@ from agent.errors import (
 )
 from agent.pipelines.align import AlignSettings
 from agent.pipelines.entries import Receipt, Single
+from agent.pipelines.loading import FIRST_PAUSE_S
 from agent.pipelines.runner import Pipelines
 from agent.pipelines.spec import PipelineLimits, PipelineSpec
 from agent.store.db import Database
@@ -34,11 +37,22 @@ from agent.types import Rows
 from tests.fakes.detector import LEARN_ROWS, FakeDetector, FakeModels
 
 
+class Time(SystemClock):
+    """The machine's clock, and some more."""
+
+    def __init__(self) -> None:
+        self.later = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.later
+
+
 class Device:
     """Pipelines on a real store, with a detector that can be told to fail."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.clock = Time()
         self.models = FakeModels()
         self.detectors: list[FakeDetector] = []
         self.before_push: Callable[[Rows], None] = lambda _: None
@@ -54,7 +68,7 @@ class Device:
             self.specs,
             models=self.models,  # type: ignore[arg-type]
             database=self.database,
-            clock=SystemClock(),
+            clock=self.clock,
             metrics=self.metrics,
             events=self.events,
             device="dev",
@@ -320,15 +334,16 @@ async def test_a_stream_that_cannot_be_a_topic_is_refused(device: Device) -> Non
         await device.pipelines.submit(rows(0, 1, stream="pump-#"))
 
 
-async def test_a_model_that_is_missing_is_a_problem_until_it_is_there(device: Device) -> None:
-    device.models.errors["pump"] = EngineMissing("no onnxruntime", hint="pip install …")
+async def test_a_model_that_cannot_be_used_is_a_problem_of_the_device_not_of_the_sender(
+    device: Device,
+) -> None:
+    """Readings are put off, whatever the reason, so that a source keeps them."""
+    device.models.errors["pump"] = Altered("the file differs", where="model.onnx")
     pipelines = await device.restart()
-    assert isinstance(pipelines.problems["pumps"], EngineMissing)
-    with pytest.raises(EngineMissing):
+    assert list(pipelines.problems) == ["pumps"]
+    with pytest.raises(NotReady, match=r"the file differs.*trust\.altered") as caught:
         await pipelines.submit(rows(0, 1))
-    device.models.errors.clear()
-    assert (await pipelines.submit(rows(0, 1))).accepted == 1
-    assert pipelines.problems == {}
+    assert caught.value.retry_after_s == FIRST_PAUSE_S
 
 
 async def test_a_known_stream_survives_a_start_without_its_model(device: Device) -> None:
@@ -336,8 +351,10 @@ async def test_a_known_stream_survives_a_start_without_its_model(device: Device)
     device.models.errors["pump"] = EngineMissing("no onnxruntime")
     pipelines = await device.restart()
     device.models.errors.clear()
+    device.clock.later += FIRST_PAUSE_S
     receipt = await pipelines.submit(rows(LEARN_ROWS, 2))
     assert receipt.windows == 2
+    assert pipelines.problems == {}
 
 
 async def test_nothing_is_taken_after_close_and_what_waits_is_finished(device: Device) -> None:
@@ -378,11 +395,22 @@ async def test_a_model_that_fails_to_load_in_an_unforeseen_way_is_told_and_ends_
 ) -> None:
     pipelines = device.pipelines
     device.models.errors["pump"] = ZeroDivisionError()  # type: ignore[assignment]
-    with pytest.raises(EngineFailed, match="ZeroDivisionError"):
+    with pytest.raises(NotReady, match="ZeroDivisionError"):
         await pipelines.submit(rows(0, 1))
-    assert "a batch failed" in caplog.text
+    assert "a model failed to load" in caplog.text
     device.models.errors.clear()
+    device.clock.later += FIRST_PAUSE_S
     assert (await pipelines.submit(rows(0, 1))).accepted == 1
+
+
+async def test_a_model_of_another_task_puts_readings_off(device: Device) -> None:
+    def refuse(*_: object) -> FakeDetector:
+        raise BadManifest("is not a model of this task", where="parameters")
+
+    device._make = refuse  # type: ignore[method-assign]
+    pipelines = await device.restart()
+    with pytest.raises(NotReady, match="not a model of this task"):
+        await pipelines.submit(rows(0, 1))
 
 
 async def test_a_stream_is_scored_while_another_is_on_its_way_to_the_disk(device: Device) -> None:
