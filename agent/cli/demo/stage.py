@@ -37,15 +37,16 @@ class Lines:
 
     def show(self, scene: Scene) -> None:
         """Say what is new since the last call."""
-        if scene.narration != self._narration:
-            self._narration = scene.narration
-            self._write(f"{stamp(scene)}  {scene.narration}")
         for warning in scene.warnings[self._warnings :]:
             self._write(
                 f"{stamp(scene)}  WARNING at {clock(warning.time)}: {warning.score:.1f} x the "
                 f"threshold, {drivers(warning)}"
             )
         self._warnings = len(scene.warnings)
+        if scene.narration != self._narration:
+            self._narration = scene.narration
+            if scene.warning is None or drivers(scene.warning) not in scene.narration:
+                self._write(f"{stamp(scene)}  {scene.narration}")
         if scene.rows_sent and scene.elapsed_s >= self._due:
             self._due = scene.elapsed_s + LINE_EVERY_S
             self._write(f"{stamp(scene)}  {progress(scene)}")
