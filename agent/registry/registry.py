@@ -6,7 +6,7 @@ On disk, below one directory:
     state.json, state.copy.json   everything that is decided, twice (`state`)
     blobs/<aa>/<sha256>           files of packages and signed documents, by content
     partial/<sha256>              downloads under way
-    metadata/                     python-tuf's cache
+    metadata/                     python-tuf's cache, and second copies of signed documents
     lock                          held by whoever changes any of it
 
 A commit replaces state.json and then its copy. Blobs are written before the state that needs them
@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from msgspec.structs import replace
 
@@ -30,6 +31,7 @@ from agent.registry.blobs import BlobStore
 from agent.registry.layout import locked, write_atomically
 from agent.registry.state import MANIFEST, Document, Entry, Record, State
 from agent.registry.trial import try_model
+from agent.trust.digest import sha256_hex
 from agent.trust.manifest import MAX_BYTES, Manifest, parse_manifest
 from agent.trust.policy import advance, check_files, judged_time
 from agent.trust.source import Source, open_source
@@ -98,6 +100,7 @@ class Registry:
         self._directory = directory
         self._clock = clock
         self._blobs = BlobStore(directory)
+        self._metadata = directory / "metadata"
         self._root = directory / "root.json"
         self._copies = (directory / "state.json", directory / "state.copy.json")
 
@@ -239,11 +242,8 @@ class Registry:
         from agent.trust import updater
 
         listing = {file.path: (file.size, file.sha256) for file in record.files}
-        evidence = updater.Evidence(
-            tuple(
-                (document.role, self._blobs.read(document.sha256)) for document in record.evidence
-            )
-        )
+        documents = tuple((d.role, self._document(d)) for d in record.evidence)
+        evidence = updater.Evidence(documents)
         prefix = f"{record.name}/{record.version}/"
         try:
             signers = updater.verify(state.root.encode(), evidence, listing, prefix)
@@ -256,6 +256,18 @@ class Registry:
         manifest = _checked_manifest(record, files[MANIFEST])
         return VerifiedModel(record.ref, manifest, files, signers)
 
+    def _document(self, document: Document) -> bytes:
+        """A signed document; versions share them, so the TUF client's own copy stands in for one."""
+        try:
+            return self._blobs.read(document.sha256)
+        except Altered:
+            copy = self._metadata / f"{quote(document.role, '')}.json"
+            with suppress(OSError):
+                data = copy.read_bytes()
+                if sha256_hex(data) == document.sha256:
+                    return data
+            raise
+
     # Installation.
 
     def _refresh(self, source: Source, state: State) -> "tuple[Client, State]":
@@ -266,7 +278,7 @@ class Registry:
             raise Unsigned("this device has no trust root", hint=hint)
         wall = self._clock.wall()
         now = judged_time(wall, state.horizon)
-        client = Client(source, self._directory / "metadata", state.provisioned.encode(), now)
+        client = Client(source, self._metadata, state.provisioned.encode(), now)
         horizon = advance(state.horizon, client.seen(wall))
         after = replace(state, root=client.root.decode(), horizon=horizon)
         for record in state.records:
