@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 _TAKEN_OVER = 0x8E  # reason code 142, MQTT 5 section 3.14.2.1
 _WRONG_VERSION = 0x84
 _PACKET_OVERHEAD = 64  # bytes a PUBLISH may take beside topic and payload
+_FILTERS = 8  # in one SUBSCRIBE; more than one cloud broker takes no more
 _FAREWELL_S = 1.0  # seconds
 _SHORT_PATIENCE_S = 2.0  # for the first answer, on a network that connects at once
 
@@ -178,7 +179,8 @@ class Connection:
         return True
 
     def subscribe(self, filters: list[str]) -> None:
-        self._client.subscribe([(topic_filter, 1) for topic_filter in filters])
+        for start in range(0, len(filters), _FILTERS):
+            self._client.subscribe([(f, 1) for f in filters[start : start + _FILTERS]])
 
     async def leave(self) -> None:
         """Publish the farewell and disconnect in order, within a moment."""
@@ -206,7 +208,7 @@ class Connection:
 
     async def _dial(self) -> Any:
         try:
-            return await in_thread(self._loop, self._prepare_and_dial)
+            return await in_thread(self._prepare_and_dial)
         except AgentError as error:
             raise Ended("unreachable", error) from error
         except (OSError, ValueError) as error:  # ValueError: paho, of a bad WebSocket answer
@@ -300,7 +302,7 @@ class Connection:
         except UnicodeDecodeError:
             self._client.ack(message.mid, message.qos)
             return
-        ack = partial(self._acknowledge, message.mid) if message.qos else _nothing
+        ack = partial(self._acknowledge, message.mid) if message.qos else _ignore
         self._receive(topic, bytes(message.payload), message.retain, ack)
 
     def _acknowledge(self, mid: int) -> None:
@@ -391,9 +393,5 @@ def _properties(packet_type: int) -> Properties:
     return Properties(packet_type)  # type: ignore[no-untyped-call]
 
 
-def _ignore(_: AgentError | None) -> None:
-    """The next connection says it again."""
-
-
-def _nothing() -> None:
-    """QoS 0 needs no acknowledgement."""
+def _ignore(*_: object) -> None:
+    """Nobody waits for it."""

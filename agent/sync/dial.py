@@ -10,37 +10,58 @@ from agent.errors import BadConfig
 from agent.sync.settings import LinkSettings
 
 
-async def in_thread(loop: asyncio.AbstractEventLoop, work: Callable[[], Any]) -> Any:
-    """Run blocking work in a thread that nobody has to wait for when the agent stops."""
-    result: asyncio.Future[Any] = loop.create_future()
+async def in_thread(work: Callable[[], Any]) -> Any:
+    """Run blocking work in a thread that nobody has to wait for when the agent stops.
 
-    def run() -> None:
-        value, error = None, None
+    What the work returns is closed when the caller was cancelled meanwhile.
+    """
+    return await _Errand(work).done()
+
+
+class _Errand:
+    """Work in a thread of its own, which may outlive whoever wanted it."""
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self._work = work
+        self._loop = asyncio.get_running_loop()
+        self._future: asyncio.Future[Any] = self._loop.create_future()
+        self._lock = threading.Lock()
+        self._abandoned = False
+        self._value: Any = None
+        self._error: Exception | None = None
+
+    async def done(self) -> Any:
+        threading.Thread(target=self._run, name="mqtt-dial", daemon=True).start()
         try:
-            value = work()
+            return await self._future
+        except asyncio.CancelledError:
+            with self._lock:
+                self._abandoned = True
+                self._discard()
+            raise
+
+    def _run(self) -> None:
+        try:
+            self._value = self._work()
         except Exception as caught:  # noqa: BLE001 - it is raised where the work was asked for
-            error = caught
-        try:
-            loop.call_soon_threadsafe(_deliver, result, value, error)
-        except RuntimeError:
-            _discard(value)
+            self._error = caught
+        with self._lock:
+            if self._abandoned or self._loop.is_closed():
+                self._discard()
+            else:
+                self._loop.call_soon_threadsafe(self._deliver)
 
-    threading.Thread(target=run, name="mqtt-dial", daemon=True).start()
-    return await result
+    def _deliver(self) -> None:
+        if self._future.done():
+            return
+        if self._error is None:
+            self._future.set_result(self._value)
+        else:
+            self._future.set_exception(self._error)
 
-
-def _deliver(result: "asyncio.Future[Any]", value: Any, error: Exception | None) -> None:
-    if result.done():
-        _discard(value)
-    elif error is None:
-        result.set_result(value)
-    else:
-        result.set_exception(error)
-
-
-def _discard(value: Any) -> None:
-    if value is not None:
-        value.close()
+    def _discard(self) -> None:
+        if self._value is not None:
+            self._value.close()
 
 
 def tls_context(settings: LinkSettings) -> ssl.SSLContext:

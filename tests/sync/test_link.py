@@ -213,6 +213,17 @@ async def test_the_brokers_own_keepalive_is_kept_to(links):
         assert link.connected
 
 
+async def test_many_subscriptions_go_in_packets_that_every_cloud_broker_takes(broker, links):
+    link = links.make(broker.url)
+    received = []
+    for number in range(20):
+        link.subscribe(f"in/{number}", lambda m: (received.append(m.topic), m.ack()))
+    await until(lambda: link.connected)
+    for number in range(20):
+        publish(link, f"in/{number}")
+    await until(lambda: len(received) == 20)
+
+
 async def test_a_refused_subscription_is_said_so(links, caplog):
     def suback(packet: bytes) -> bytes:
         return b"\x90\x04" + packet[2:4] + b"\x00\x87"
@@ -271,13 +282,17 @@ async def test_the_next_broker_is_used_when_one_does_not_answer(broker, links):
 
 
 async def test_an_idle_connection_costs_no_processor_time(broker, links):
-    """The target is 0.2 % of a core; half a second of rest must cost less than a millisecond."""
+    """The bound is 0.2 % of a core: 2 ms in a second of rest. A garbage collection may hit one."""
     link = links.make(broker.url)
     await until(lambda: link.connected)
-    await asyncio.sleep(0.1)
+    spent = [await _process_time_of_rest(1.0) for _ in range(3)]
+    assert min(spent) < 0.002
+
+
+async def _process_time_of_rest(seconds: float) -> float:
     before = time.process_time()
-    await asyncio.sleep(2.0)
-    assert time.process_time() - before < 0.004
+    await asyncio.sleep(seconds)
+    return time.process_time() - before
 
 
 async def test_a_silent_connection_is_kept_alive(tmp_path, links):
