@@ -10,13 +10,15 @@ deviations:
   covariance and d the deviation, that is (P d)_c / sqrt(P_cc), the standardised residual of sensor c
   regressed on all others (the decomposition behind Hotelling's T2; Mason, Tracy and Young 1995).
 
-Machines drift: ambient temperature, filters, wear that is normal. So the reference follows slowly
-while all is healthy, and the covariance goes on being learned, as a running mean whose memory grows
-to a bound. A sensor that drifts by nature (a temperature) says so already in its healthy past: the
-means of successive blocks differ little from each other compared with their spread, which the ratio
-of von Neumann (1941) measures. The reference follows such a sensor more quickly, healthy or not, so
-that what counts is how fast it moves, not where it has come to. Whoever scores decides which blocks
-are healthy.
+Machines drift: ambient temperature, filters, wear that is normal. A short past shows only the
+beginning of that: a sensor that wandered in it must be expected to wander further, and one that did
+not must not. The differences of the past's means over two lags (a matrix variogram; Matheron 1963)
+say how fast each sensor wanders and which wander together; continued to `_HORIZON`, about the memory
+of the reference, they add to the covariance. So a temperature that creeps must creep far to count,
+and a flow that stood still need only step.
+
+The reference follows slowly while all is healthy, and the covariance goes on being learned, as a
+running mean whose memory grows to a bound. Whoever scores decides which blocks are healthy.
 
 A load change moves levels but no residuals; a failing part moves the residuals first. A third view,
 the same for all sensors, is the machine as a whole: the root of Hotelling's T2 per sensor.
@@ -39,10 +41,9 @@ _OUTLIER = 10.0  # in the healthy past, readings beyond this count as this
 _IQR = 1.349  # interquartile range of the standard normal distribution
 _FLOOR = 2e-3  # smallest scale, as a share of the location: below it is resolution, not behaviour
 _RIDGE = 0.1  # added to the correlation's diagonal
-_NUGGET = 1e-3  # added to every variance: a constant sensor has none of its own
-_FASTEST = 0.15  # of the way to a block's mean, for a sensor that only drifts
-_NO_DRIFT = 0.3  # ratio of von Neumann from which a sensor counts as steady; 2 is pure noise
-_LEAST_BLOCKS = 6  # fewer say nothing about drift
+_NUGGET = 0.01  # added to every variance: a constant sensor has none of its own
+_LAG = 4  # longest lag of the variogram, in lengths of the trailing mean
+_HORIZON = 25  # how far it is continued, in the same
 _RANGE = (1.0, 99.0)  # percentiles reported as the healthy range
 _MEMORY_ROWS = 50_000  # rows that the covariance rests on at most
 
@@ -57,8 +58,8 @@ class Baseline(msgspec.Struct):
         high: upper end of the healthy range, its own unit.
         reference: where the trailing means are expected now, scaled.
         covariance: of their deviations from the reference, row-major k * k.
+        wander: covariance of how far they may go until the reference follows, row-major k * k.
         rows: how many rows the covariance rests on.
-        drift: share of the way that the reference of a drifting sensor goes in each block.
     """
 
     location: list[float]
@@ -67,22 +68,16 @@ class Baseline(msgspec.Struct):
     high: list[float]
     reference: list[float]
     covariance: list[float]
+    wander: list[float]
     rows: int
-    drift: list[float]
 
     @classmethod
-    def learn(
-        cls, values: "Floats", smooth: int, *, drifts: bool = True
-    ) -> "tuple[Baseline, Floats]":
+    def learn(cls, values: "Floats", smooth: int) -> "Baseline":
         """Learn from healthy rows.
 
         Args:
             values: float64 [n, k], NaN where a sensor has no reading; n at least 2 * `smooth`.
             smooth: rows of the trailing mean.
-            drifts: False takes every sensor for a steady one.
-
-        Returns:
-            The baseline, and the deviations [n - smooth + 1, k] of the past itself, for `Views.seen`.
         """
         known = np.where(np.isnan(values).all(axis=0), 0.0, values)  # a sensor that never spoke
         q25, location, q75 = np.nanpercentile(known, (25.0, 50.0, 75.0), axis=0)
@@ -90,19 +85,18 @@ class Baseline(msgspec.Struct):
         scale = _scale(known, location, (q75 - q25) / _IQR)
         scaled = np.clip(np.nan_to_num((known - location) / scale), -_OUTLIER, _OUTLIER)
         means = trailing_mean(scaled, smooth)
-        drift = _drift(scaled) if drifts else np.zeros(len(location))
-        reference, deviation = _followed(means, drift)
-        baseline = cls(
+        reference = means.mean(axis=0)
+        deviation = means - reference
+        return cls(
             location.tolist(),
             scale.tolist(),
             low.tolist(),
             high.tolist(),
             reference.tolist(),
             (deviation.T @ deviation / len(deviation)).ravel().tolist(),
+            _wander(means, smooth).ravel().tolist(),
             len(values),
-            drift.tolist(),
         )
-        return baseline, deviation
 
 
 class Views:
@@ -116,7 +110,7 @@ class Views:
         self._per_scale = 1.0 / np.array(baseline.scale)
         self._reference = np.array(baseline.reference)
         self._covariance = np.array(baseline.covariance).reshape(k, k)
-        self._drift = np.array(baseline.drift)
+        self._wander = np.array(baseline.wander).reshape(k, k)
         self._rows = baseline.rows
         self._prepare()
 
@@ -142,10 +136,7 @@ class Views:
 
     def of(self, means: "Floats") -> "Floats":
         """The views [m, k, 3] of trailing means [m, k]."""
-        return self.seen(means - self._reference)
-
-    def seen(self, deviation: "Floats") -> "Floats":
-        """The views [m, k, 3] of deviations [m, k] from the reference."""
+        deviation = means - self._reference
         views = np.empty((*deviation.shape, CHANNELS))
         np.multiply(deviation, self._per_spread, out=views[..., 0])
         np.matmul(deviation, self._residual, out=views[..., 1])
@@ -158,13 +149,11 @@ class Views:
 
         Args:
             means: of consecutive rows.
-            share: how far the reference moves towards the block's mean, 0 to 1; that of a drifting
-                sensor moves at least as far as its drift says.
+            share: how far the reference moves towards the block's mean, 0 to 1.
             healthy: whether the covariance may learn from the block.
         """
         deviation = means - self._reference
-        move = np.maximum(self._drift, share)
-        self._reference = self._reference + move * deviation.mean(axis=0)
+        self._reference = self._reference + share * deviation.mean(axis=0)
         if healthy:
             self._widen(deviation)
 
@@ -177,7 +166,7 @@ class Views:
         self._prepare()
 
     def _prepare(self) -> None:
-        covariance = _shrunk(self._covariance, self._rows / self._smooth)
+        covariance = _shrunk(self._covariance + self._wander, self._rows / self._smooth)
         self._per_spread = 1.0 / np.sqrt(np.diag(covariance))
         precision = np.linalg.inv(covariance)
         self._root = np.sqrt(np.diag(precision))
@@ -210,27 +199,24 @@ def _scale(values: "Floats", location: "Floats", robust: "Floats") -> "Floats":
     return np.where(constant, np.maximum(np.abs(location) * 0.01, floor), np.maximum(scale, floor))
 
 
-def _drift(scaled: "Floats") -> "Floats":
-    """How quickly each sensor's reference follows, from its healthy past [n, k]: [k], 0 to `_FASTEST`."""
-    blocks = len(scaled) // BLOCK_ROWS
-    if blocks < _LEAST_BLOCKS:
-        return np.zeros(scaled.shape[1])
-    means = scaled[-blocks * BLOCK_ROWS :].reshape(blocks, BLOCK_ROWS, -1).mean(axis=1)
-    variance = means.var(axis=0)
-    steps = np.square(np.diff(means, axis=0)).mean(axis=0)
-    ratio = np.divide(steps, variance, out=np.full_like(steps, 2.0), where=variance > 1e-6)
-    return np.asarray(_FASTEST * np.clip(1.0 - ratio / _NO_DRIFT, 0.0, 1.0))
+def _wander(means: "Floats", smooth: int) -> "Floats":
+    """Covariance of the change of trailing means [n, k] over the horizon, from that over short lags.
+
+    The variance of a difference grows as a power of the lag: not at all for noise, in proportion for
+    a random walk, and no faster is assumed.
+    """
+    long = min(_LAG * smooth, len(means) // 2)
+    short = max(1, long // _LAG)
+    growth = np.log(_variance(means, long) / _variance(means, short)) / np.log(long / short)
+    ratio = max(1.0, _HORIZON * smooth / long)
+    factor = ratio ** (np.clip(growth, 0.0, 1.0) / 2.0)
+    change = means[long:] - means[:-long]
+    return np.asarray(change.T @ change / len(change) * np.outer(factor, factor))
 
 
-def _followed(means: "Floats", drift: "Floats") -> "tuple[Floats, Floats]":
-    """The reference after the healthy past, and the deviations from it on the way."""
-    reference = np.where(drift > 0, means[:BLOCK_ROWS].mean(axis=0), means.mean(axis=0))
-    parts = []
-    for at in range(0, len(means), BLOCK_ROWS):
-        deviation = means[at : at + BLOCK_ROWS] - reference
-        parts.append(deviation)
-        reference = reference + drift * deviation.mean(axis=0)
-    return reference, np.concatenate(parts)
+def _variance(means: "Floats", lag: int) -> "Floats":
+    """Of the difference of means [n, k] that are `lag` rows apart: [k], never zero."""
+    return np.asarray(np.square(means[lag:] - means[:-lag]).mean(axis=0) + 1e-9)
 
 
 def _shrunk(covariance: "Floats", independent: float) -> "Floats":

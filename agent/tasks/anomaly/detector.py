@@ -209,9 +209,8 @@ class AnomalyDetector:
             row[: len(cells)] = cells
         self._learning = []
         smooth = self._model.shape.smooth
-        baseline, deviation = Baseline.learn(past, smooth)
-        self._views = Views(baseline, smooth)
-        self._threshold = self._own_threshold(self._views.seen(deviation))
+        self._views = Views(Baseline.learn(past, smooth), smooth)
+        self._threshold = self._own_threshold(self._views.of(self._views.means(past)))
         self._recent.prime(past[1 - self._model.shape.rows :], last)
 
     def _own_threshold(self, healthy: "Floats") -> float:

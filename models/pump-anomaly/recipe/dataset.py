@@ -46,15 +46,16 @@ def windows(
 def _as_followed(found: Machine, shape: Shape) -> NDArray[np.float64]:
     """The views of all rows, the baseline following healthy blocks as it does on a device.
 
-    Without the quicker following of drifting sensors: a network that has seen some drift stay in the
-    views is calmer where the following does not remove all of it.
+    Without the allowance for wandering: a network that has seen drift and was told that it is healthy
+    stays calm where the allowance on the device turns out too small.
     """
-    baseline, past = Baseline.learn(found.values[:HEALTHY_ROWS], shape.smooth, drifts=False)
+    baseline = Baseline.learn(found.values[:HEALTHY_ROWS], shape.smooth)
+    baseline.wander = [0.0] * len(baseline.wander)
     views = Views(baseline, shape.smooth)
     means = views.means(found.values)
     faulty = found.affected.any(axis=1)[shape.smooth - 1 :]
     begin = HEALTHY_ROWS - shape.smooth + 1
-    parts = [views.seen(past)]
+    parts = [views.of(means[:begin])]
     for at in range(begin, len(means), BLOCK_ROWS):
         block = means[at : at + BLOCK_ROWS]
         parts.append(views.of(block))

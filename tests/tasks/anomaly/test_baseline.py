@@ -12,7 +12,7 @@ SMOOTH = 16
 
 
 def learn(values: np.ndarray) -> Baseline:
-    return Baseline.learn(values, SMOOTH)[0]
+    return Baseline.learn(values, SMOOTH)
 
 
 def past(seed: int = 0, rows: int = 400, sensors: int = 3) -> np.ndarray:
@@ -57,6 +57,27 @@ def test_a_common_cause_moves_levels_and_hardly_residuals() -> None:
     views = Views(learn(values[:400]), SMOOTH)
     found = np.abs(views.of(views.means(values))[-100:])
     assert found[..., 1].mean() < found[..., 0].mean()
+
+
+def test_what_wandered_may_wander_on_and_what_stood_still_may_not() -> None:
+    random = np.random.default_rng(5)
+    walk = np.cumsum(random.normal(size=1200)) / 5
+    values = np.stack((walk, random.normal(size=1200)), axis=1)
+    views = Views(learn(values[:400]), SMOOTH)
+    fresh = values[400:] + np.array([0, 3 * values[:400, 1].std()])
+    wandered, stepped = np.abs(views.of(views.means(fresh))[..., 0]).mean(axis=0)
+    assert wandered < 3 < stepped
+
+
+def test_what_wanders_together_is_judged_together() -> None:
+    random = np.random.default_rng(6)
+    walk = np.cumsum(random.normal(size=1200))[:, None] / 5
+    values = walk * np.array([1, -2]) + 0.2 * random.normal(size=(1200, 2))
+    views = Views(learn(values[:400]), SMOOTH)
+    apart = values[400:].copy()
+    apart[:, 0] += 3 * values[:400, 0].std()
+    together = np.abs(views.of(views.means(values[400:]))[..., 1]).mean()
+    assert np.abs(views.of(views.means(apart))[..., 1]).mean() > 2 * together
 
 
 def test_following_moves_the_reference_and_nothing_else_does() -> None:
