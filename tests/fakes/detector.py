@@ -136,7 +136,7 @@ class FakeDetector:
         if kind == "cleared":
             s.since = None
         shares = [
-            FakeShare(name, 1 / len(s.sensors), float(value), 0.0, 1.0, "high")
+            FakeShare(name, 1 / len(s.sensors), float(value), 0.0, 1.0, "higher")
             for name, value in zip(s.sensors, values, strict=True)
         ]
         return [FakeAlarm(kind, f"alarm-{s.alarms}", time, since, score, s.peak, tuple(shares))]

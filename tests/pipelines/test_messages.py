@@ -12,7 +12,7 @@ from tests.pipelines.test_summary import outcome
 
 def alarm(sensors: int = 2) -> FakeAlarm:
     shares = tuple(
-        FakeShare(f"s{i}", i / sensors, math.nan if i == 0 else 1.0, 0.0, 1.0, "high")
+        FakeShare(f"s{i}", i / sensors, math.nan if i == 0 else 1.0, 0.0, 1.0, "higher")
         for i in range(sensors)
     )
     return FakeAlarm("raised", "a-1", 1_700_000_060.0, 1_700_000_000.0, 1.23456, 2.0, shares)
@@ -66,6 +66,6 @@ def test_a_summary_without_windows_has_no_score() -> None:
 def test_the_largest_message_fits_the_bound_of_brokers() -> None:
     wide = FakeAlarm(
         "raised", "a", 0.0, 0.0, 1.0, 1.0,
-        tuple(FakeShare("x" * 128, 0.1, 1.0, 0.0, 1.0, "high") for _ in range(256)),
+        tuple(FakeShare("x" * 128, 0.1, 1.0, 0.0, 1.0, "higher") for _ in range(256)),
     )  # fmt: skip
     assert len(sender().alarm("p" * 128, "m" * 80, wide).payload) < 128 * 1024

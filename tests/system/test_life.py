@@ -119,3 +119,18 @@ def test_a_state_directory_that_cannot_be_used_is_a_clear_error(
     assert done.returncode == 1
     assert "storage.failed" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_model_that_is_installed_later_is_found_without_a_restart(
+    make_device: MakeDevice, pump_models: Path
+) -> None:
+    """Until then the device says that it is not ready, and readings are put off."""
+    device = make_device(models=None).start(wait=False)
+    eventually(device.socket.exists, what="the socket")
+    answer = device.readings("pump-1", healthy(10))
+    assert (answer.status, answer.code) == (503, "agent.not_ready")
+    assert answer.headers["Retry-After"]
+    assert device.get("/readyz").status == 503
+    device.adopt(pump_models)
+    eventually(lambda: device.get("/readyz").status == 200, what="the model")
+    assert device.readings("pump-1", healthy(10)).json["accepted"] == 10
