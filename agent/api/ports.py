@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from agent.errors import AgentError
 from agent.types import Array, ModelRef, Rows, Tensors, TensorSpec
 
 
@@ -94,3 +95,8 @@ class LinkPort(Protocol):
     def state(self) -> str: ...
     @property
     def protocol(self) -> str: ...
+    @property
+    def broker(self) -> str: ...
+    @property
+    def reason(self) -> AgentError | None:
+        """Why there is no connection."""

@@ -1,6 +1,7 @@
 """Paths, and what answers them: thin over the service."""
 
 from collections.abc import AsyncGenerator, Awaitable
+from typing import Annotated
 
 import msgspec
 
@@ -15,9 +16,10 @@ from agent.api.http.messages import (
     text_response,
 )
 from agent.api.page import PAGE, PAGE_HEADERS
+from agent.api.regions import Regions
 from agent.api.repository import ModelRepository
 from agent.api.served import Reply
-from agent.api.service import Service
+from agent.api.service import Call, Service
 from agent.api.settings import ApiSettings
 from agent.errors import BadPayload, NotReady, TooMany
 from agent.pipelines.names import MAX_PAYLOAD
@@ -36,6 +38,7 @@ def routes(service: Service, settings: ApiSettings) -> list[Route]:
     return [
         *OpenInference(service).routes(),
         *Repository(service.repository).routes(),
+        *SharedMemory(service.regions).routes(),
         *Native(service, settings).routes(),
     ]
 
@@ -81,9 +84,10 @@ class OpenInference:
         return json_response({"name": name, "ready": True})
 
     def infer(self, request: Request) -> "Answer | Awaitable[Answer]":
-        arguments = request.arguments
+        name, version = _model(request)
+        shared = self._service.regions.of(request.caller)
         reply = self._service.infer(
-            arguments["model"], arguments.get("version"), request.body, header_length(request)
+            Call(name, version, request.body, header_length(request), shared)
         )
         if isinstance(reply, tuple):
             return reply_response(reply)
@@ -139,6 +143,48 @@ class Repository:
     async def statistics(self, request: Request) -> Answer:
         name, version = request.arguments.get("model"), request.arguments.get("version")
         return json_response(await self._repository.statistics(name, version))
+
+
+class SharedMemory:
+    """The protocol's extension for tensors in system shared memory."""
+
+    def __init__(self, regions: Regions) -> None:
+        self._regions = regions
+
+    def routes(self) -> list[Route]:
+        """Register, show and forget regions: one by name, or all of the caller's."""
+        one, every = "/v2/systemsharedmemory/region/{region}", "/v2/systemsharedmemory"
+        return [
+            Route("POST", f"{one}/register", self.register, Role.APP, MAX_ASKED),
+            *(Route("POST", f"{p}/unregister", self.unregister, Role.APP, 0) for p in (one, every)),
+            *(Route("GET", f"{p}/status", self.status, Role.APP, 0) for p in (one, every)),
+        ]
+
+    def register(self, request: Request) -> Answer:
+        fields = request.fields()
+        try:
+            asked = msgspec.convert(fields, RegionFields)
+        except msgspec.ValidationError as error:
+            raise BadPayload(str(error), where="body") from None
+        region = request.arguments["region"]
+        self._regions.register(request.caller, region, asked.key, asked.offset, asked.byte_size)
+        return json_response({})
+
+    def unregister(self, request: Request) -> Answer:
+        self._regions.unregister(request.caller, request.arguments.get("region"))
+        return json_response({})
+
+    def status(self, request: Request) -> Answer:
+        region = request.arguments.get("region")
+        return json_response(self._regions.status(request.caller, region))
+
+
+class RegionFields(msgspec.Struct):
+    """What a registration says."""
+
+    key: str
+    byte_size: Annotated[int, msgspec.Meta(ge=1, lt=1 << 48)]
+    offset: Annotated[int, msgspec.Meta(ge=0, lt=1 << 48)] = 0
 
 
 class Native:

@@ -5,14 +5,16 @@ from typing import TypeAlias
 
 from agent.api.oip.request import Prepared, prepare, prepare_raw
 from agent.api.oip.response import encode
+from agent.api.oip.shared import Shared
 from agent.api.oip.signature import Signature
 from agent.api.ports import ModelPort
 from agent.telemetry.metrics import REQUEST_BUCKETS, Metrics
-from agent.types import Array, Tensors
+from agent.types import Tensors
 
 INLINE_BELOW_S = 0.001  # models whose run takes less are run in the event loop itself
 MAX_PREPARED = 32  # requests kept
 MAX_PREPARED_HEADER = 4096  # bytes of JSON of a request that is kept
+MAX_PREPARED_BODY = 1024  # bytes of a request that is all JSON; larger ones hold data
 
 #: JSON part of an answer, or all of it, and the binary tensors after it.
 Reply: TypeAlias = tuple[bytes, list[bytes | memoryview]]
@@ -70,7 +72,9 @@ class ServedModel:
             BadPayload, BadTensor: it is not a request that this model can answer.
         """
         if header_length is None:
-            return prepare(body, len(body), self.signature)
+            if len(body) > MAX_PREPARED_BODY:
+                return prepare(body, len(body), self.signature)
+            header_length = len(body)
         if header_length == 0:
             return prepare_raw(body, self.signature)
         if header_length > MAX_PREPARED_HEADER:
@@ -82,13 +86,11 @@ class ServedModel:
             self._keep(header, known)
         return known
 
-    def run(self, prepared: Prepared, tensors: Tensors, started: float) -> Reply:
-        """Run the model and encode its answer."""
-        return self.answer(prepared, self.model.run(tensors), started)
-
-    def answer(self, prepared: Prepared, outputs: dict[str, Array], started: float) -> Reply:
-        """Encode what the model gave, and count the request."""
-        reply = encode(outputs, prepared, self.signature)
+    def run(
+        self, prepared: Prepared, tensors: Tensors, started: float, shared: Shared | None = None
+    ) -> Reply:
+        """Run the model, encode its answer, and count the request."""
+        reply = encode(self.model.run(tensors), prepared, self.signature, shared)
         self._observe(perf_counter() - started, *self._labels)
         return reply
 

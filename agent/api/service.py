@@ -9,14 +9,15 @@ import dataclasses
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from time import perf_counter
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from agent import __version__
 from agent.api.oip.request import Prepared
+from agent.api.oip.shared import Shared
 from agent.api.ports import LinkPort, ModelPort, ModelsPort, OutboxPort, PipelinesPort
 from agent.api.readings import decode_readings
+from agent.api.regions import Regions
 from agent.api.repository import ModelRepository
 from agent.api.served import InferenceMetrics, Reply, ServedModel
 from agent.clock import Clock
@@ -39,7 +40,26 @@ EXTENSIONS = (
     "model_repository",
     "model_repository(unload_dependents)",
     "statistics",
+    "system_shared_memory",
 )
+
+
+class Call(NamedTuple):
+    """An inference that is asked for.
+
+    Attributes:
+        name: of the model.
+        version: None for the active one.
+        body: JSON, then binary tensors.
+        header_length: bytes of JSON; None when all of it is, 0 for one raw tensor.
+        shared: the caller's shared memory.
+    """
+
+    name: str
+    version: str | None
+    body: bytes
+    header_length: int | None
+    shared: Shared
 
 
 class Service:
@@ -48,6 +68,7 @@ class Service:
     Attributes:
         metrics: everything that is counted.
         repository: the verbs about models.
+        regions: shared memory that callers registered.
         starting: why the agent is not ready yet or any more; empty when it is.
     """
 
@@ -81,6 +102,7 @@ class Service:
         self._threads: ThreadPoolExecutor | None = None
         self._served: dict[tuple[str, str], ServedModel] = {}
         self._inference = InferenceMetrics(metrics)
+        self.regions = Regions()
         self.repository = ModelRepository(models, self._inference, pipelines)
         metrics.gauge_callback(
             "edge_agent_api_running", "Requests inside models and pipelines", lambda: self._running
@@ -122,16 +144,8 @@ class Service:
         """Whether the model is loaded; one that is not is loaded by its first request."""
         return self._models.peek(name, version) is not None
 
-    def infer(
-        self, name: str, version: str | None, body: bytes, header_length: int | None
-    ) -> Reply | Awaitable[Reply]:
+    def infer(self, call: Call) -> Reply | Awaitable[Reply]:
         """Run a model on a request of the Open Inference Protocol.
-
-        Args:
-            name: of the model.
-            version: None for the active one.
-            body: JSON, then binary tensors.
-            header_length: bytes of JSON; None when all of it is, 0 for one raw tensor.
 
         Returns:
             The reply at once for a short model that is loaded, else an awaitable of it.
@@ -141,46 +155,44 @@ class Service:
             TooMany: too many requests are under way.
             EngineFailed: the runtime failed.
         """
-        model = self._models.peek(name, version)
+        model = self._models.peek(call.name, call.version)
         if model is None:
-            return self._infer_cold(name, version, body, header_length)
+            return self._infer_cold(call)
         started = perf_counter()
         served = self._served_as(model)
         try:
-            prepared = served.prepare(body, header_length)
-            tensors = prepared.tensors(body)
+            prepared = served.prepare(call.body, call.header_length)
+            tensors = prepared.tensors(call.body, call.shared)
             if served.inline:
-                return served.run(prepared, tensors, started)
+                return served.run(prepared, tensors, started, call.shared)
         except AgentError as error:
             self._failed(served, error)
             raise
-        again = partial(self._infer_cold, name, version, body, header_length)
-        return self._infer_in_thread(served, prepared, tensors, again)
+        return self._infer_beside(served, prepared, tensors, call)
 
-    async def _infer_cold(
-        self, name: str, version: str | None, body: bytes, header_length: int | None
+    async def _infer_cold(self, call: Call) -> Reply:
+        served = self._served_as(await self._loaded(call.name, call.version))
+        prepared = served.prepare(call.body, call.header_length)
+        tensors = prepared.tensors(call.body, call.shared)
+        return await self._infer_in_thread(served, prepared, tensors, call)
+
+    async def _infer_beside(
+        self, served: ServedModel, prepared: Prepared, tensors: Tensors, call: Call
     ) -> Reply:
-        served = self._served_as(await self._loaded(name, version))
-        prepared = served.prepare(body, header_length)
-        return await self._infer_in_thread(served, prepared, prepared.tensors(body), None)
+        try:
+            return await self._infer_in_thread(served, prepared, tensors, call)
+        except NotReady:  # unloaded since it was chosen; the version after it answers
+            return await self._infer_cold(call)
 
     async def _infer_in_thread(
-        self,
-        served: ServedModel,
-        prepared: Prepared,
-        tensors: Tensors,
-        again: Callable[[], Awaitable[Reply]] | None,
+        self, served: ServedModel, prepared: Prepared, tensors: Tensors, call: Call
     ) -> Reply:
-        """Run a model beside the loop; once more with the version after it, if it went meanwhile."""
+        started = perf_counter()
         try:
-            return await self._in_thread(served.run, prepared, tensors, perf_counter())
-        except NotReady:
-            if again is None:
-                raise
+            return await self._in_thread(served.run, prepared, tensors, started, call.shared)
         except AgentError as error:
             self._failed(served, error)
             raise
-        return await again()
 
     def _failed(self, served: ServedModel, error: AgentError) -> None:
         ref = served.model.ref
@@ -311,12 +323,19 @@ class Service:
         link = self._link
         if link is None:
             return None
-        return {"connected": link.connected, "state": link.state, "protocol": link.protocol}
+        return {
+            "connected": link.connected,
+            "state": link.state,
+            "protocol": link.protocol,
+            "broker": link.broker,
+            "reason": str(link.reason) if link.reason else "",
+        }
 
     # Room
 
     def close(self) -> None:
-        """Let the threads end. What runs in them is waited for by nobody."""
+        """Let the threads and shared memory go. What still runs is waited for by nobody."""
+        self.regions.close()
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
 

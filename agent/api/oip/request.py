@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from msgspec import Raw
@@ -25,6 +25,7 @@ from agent.api.oip.elements import (
     refuse_other_bools,
 )
 from agent.api.oip.messages import InputTensor, RequestedOutput, decode_request
+from agent.api.oip.shared import Shared, SharedRange, shared_range
 from agent.api.oip.signature import Signature
 from agent.engines.base import NUMPY_DTYPES
 from agent.engines.quantization import quantize
@@ -44,16 +45,48 @@ class Wanted:
         spec: of the model.
         binary: after the JSON instead of inside it.
         dequantize: as FP32, by the scale and zero point of the model.
+        place: in shared memory instead of in the answer.
     """
 
     spec: TensorSpec
     binary: bool
     dequantize: bool
+    place: SharedRange | None = None
 
     @property
     def as_it_is(self) -> bool:
         """Whether the bytes are the model's own, and their number follows from the shape."""
-        return self.binary and not self.dequantize and self.spec.dtype != "BYTES"
+        plain = not self.dequantize and self.spec.dtype != "BYTES"
+        return plain and self.binary and self.place is None
+
+
+class Slice(NamedTuple):
+    """An input among bytes.
+
+    Attributes:
+        name: of the input.
+        dtype: of the elements as they are there.
+        shape: of the array as it is there.
+        offset: of the first byte.
+        elements: their number.
+        steps: from there to what the model takes.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    offset: int
+    elements: int
+    steps: tuple[Step, ...]
+
+    def take(self, data: bytes | memoryview) -> Array:
+        """The input."""
+        array: Array = np.frombuffer(data, self.dtype, self.elements, self.offset).reshape(
+            self.shape
+        )
+        for step in self.steps:
+            array = step(array)
+        return array
 
 
 @dataclass(slots=True)
@@ -64,7 +97,8 @@ class Prepared:
         id: the client's own, echoed.
         wanted: outputs in the order in which they are answered.
         ready: inputs that were in the JSON.
-        slices: inputs in the binary part: name, dtype, shape, offset, elements, steps.
+        slices: inputs in the binary part.
+        external: inputs in shared memory.
         size: bytes that the whole body must have.
         templates: JSON parts of answers by the outputs' shapes; see `response`.
         names: of the outputs.
@@ -74,8 +108,9 @@ class Prepared:
     id: str
     wanted: tuple[Wanted, ...]
     ready: dict[str, Array]
-    slices: list[tuple[str, np.dtype[Any], tuple[int, ...], int, int, tuple[Step, ...]]]
+    slices: list[Slice]
     size: int
+    external: list[tuple[SharedRange, Slice]] = field(default_factory=list)
     templates: dict[tuple[tuple[int, ...], ...], bytes] = field(default_factory=dict)
     names: tuple[str, ...] = field(init=False)
     flat: bool = field(init=False)
@@ -89,12 +124,13 @@ class Prepared:
         """Whether the same JSON part means the same request again."""
         return not self.ready and not self.id
 
-    def tensors(self, body: bytes) -> dict[str, Array]:
+    def tensors(self, body: bytes, shared: Shared | None = None) -> dict[str, Array]:
         """The inputs. Arrays without steps share the body's memory and are read-only.
 
         Raises:
             BadPayload: the body's size is not what the tensors need.
             BadTensor: elements are not what the model takes.
+            NotFound: the caller has no such region of shared memory.
         """
         if len(body) != self.size:
             raise BadPayload(
@@ -102,11 +138,14 @@ class Prepared:
                 where="body",
             )
         tensors = dict(self.ready)
-        for name, dtype, shape, offset, count, steps in self.slices:
+        for name, dtype, shape, offset, count, steps in self.slices:  # `take`, without the call
             array = np.frombuffer(body, dtype, count, offset).reshape(shape)
             for step in steps:
                 array = step(array)
             tensors[name] = array
+        for place, part in self.external:
+            assert shared is not None
+            tensors[part.name] = part.take(shared.read(place))
         return tensors
 
 
@@ -175,7 +214,8 @@ def _one_wanted(output: RequestedOutput, signature: Signature, *, binary: bool) 
     dequantize = _flag(parameters, "dequantize", False, output.name)
     if dequantize and spec.quantization is None:
         raise BadTensor("the output is not quantized", where=output.name)
-    return Wanted(spec, _flag(parameters, "binary_data", binary, output.name), dequantize)
+    place = shared_range(parameters, output.name)
+    return Wanted(spec, _flag(parameters, "binary_data", binary, output.name), dequantize, place)
 
 
 def _flag(parameters: dict[str, Any], key: str, default: bool, where: str) -> bool:
@@ -193,12 +233,22 @@ def _place(tensor: InputTensor, signature: Signature, prepared: Prepared) -> Non
     shape = tuple(tensor.shape)
     count = element_count(shape, tensor.name)
     size = tensor.parameters.get("binary_data_size")
-    if size is None:
+    place = shared_range(tensor.parameters, tensor.name)
+    if sum((size is not None, place is not None, isinstance(tensor.data, Raw))) != 1:
+        raise BadTensor(
+            "exactly one of data, binary_data_size and shared_memory_region is needed",
+            where=tensor.name,
+        )
+    if isinstance(tensor.data, Raw):
         prepared.ready[tensor.name] = _from_json(tensor, spec, shape, nan=signature.nan)
-    elif isinstance(tensor.data, Raw):
-        raise BadTensor("there are both data and binary_data_size", where=tensor.name)
-    elif isinstance(size, int) and not isinstance(size, bool) and size >= 0:
-        _place_binary(tensor, spec, (shape, count, size), prepared, nan=signature.nan)
+    elif place is not None:
+        part = _slice(tensor, spec, (shape, count, place.size), 0, nan=signature.nan)
+        prepared.external.append((place, part))
+    elif type(size) is int and size >= 0:
+        measure = (shape, count, size)
+        part = _slice(tensor, spec, measure, prepared.size, nan=signature.nan)
+        prepared.slices.append(part)
+        prepared.size += size
     else:
         raise BadTensor("binary_data_size must be a number of bytes", where=tensor.name)
 
@@ -206,8 +256,7 @@ def _place(tensor: InputTensor, signature: Signature, prepared: Prepared) -> Non
 def _from_json(
     tensor: InputTensor, spec: TensorSpec, shape: tuple[int, ...], *, nan: bool
 ) -> Array:
-    if not isinstance(tensor.data, Raw):
-        raise BadTensor("there is neither data nor binary_data_size", where=tensor.name)
+    assert isinstance(tensor.data, Raw)
     steps = _steps(tensor.datatype, spec, nan=nan)
     wire = NUMPY_DTYPES["BYTES"] if tensor.datatype == "BYTES" else WIRE_DTYPES[tensor.datatype]
     if tensor.datatype == "BF16":
@@ -218,33 +267,30 @@ def _from_json(
     return array
 
 
-def _place_binary(
+def _slice(
     tensor: InputTensor,
     spec: TensorSpec,
     measure: tuple[tuple[int, ...], int, int],
-    prepared: Prepared,
+    offset: int,
     *,
     nan: bool,
-) -> None:
+) -> Slice:
+    """An input of a shape, a number of elements and a number of bytes, which begin at an offset."""
     shape, count, size = measure
-    dtype, elements = _BYTE, size
-    wire_shape: tuple[int, ...] = (size,)
     steps = _steps(tensor.datatype, spec, nan=nan)
     if tensor.datatype == "BYTES":
         steps = (partial(_strings, shape=shape, name=tensor.name), *steps)
-    else:
-        dtype, elements, wire_shape = WIRE_DTYPES[tensor.datatype], count, shape
-        if count * dtype.itemsize != size:
-            raise BadTensor(
-                f"{tensor.datatype} of shape {list(shape)} has {count * dtype.itemsize} bytes, "
-                f"binary_data_size says {size}",
-                where=tensor.name,
-            )
-        if prepared.size % dtype.itemsize:
-            steps = (np.ndarray.copy, *steps)  # runtimes may rely on aligned elements
-    place = (tensor.name, dtype, wire_shape, prepared.size, elements, steps)
-    prepared.slices.append(place)
-    prepared.size += size
+        return Slice(tensor.name, _BYTE, (size,), offset, size, steps)
+    dtype = WIRE_DTYPES[tensor.datatype]
+    if count * dtype.itemsize != size:
+        raise BadTensor(
+            f"{tensor.datatype} of shape {list(shape)} has {count * dtype.itemsize} bytes, "
+            f"the request says {size}",
+            where=tensor.name,
+        )
+    if offset % dtype.itemsize:
+        steps = (np.ndarray.copy, *steps)  # runtimes may rely on aligned elements
+    return Slice(tensor.name, dtype, shape, offset, count, steps)
 
 
 def _steps(datatype: str, spec: TensorSpec, *, nan: bool) -> tuple[Step, ...]:
@@ -291,4 +337,5 @@ def _raw_shape(spec: TensorSpec, size: int) -> tuple[int, ...]:
 
 
 def _has(prepared: Prepared, name: str) -> bool:
-    return name in prepared.ready or any(place[0] == name for place in prepared.slices)
+    slices = [*prepared.slices, *(part for _, part in prepared.external)]
+    return name in prepared.ready or any(part.name == name for part in slices)

@@ -7,9 +7,11 @@ import numpy as np
 from agent.api.oip.elements import plain, write_strings
 from agent.api.oip.messages import InferenceResponse, OutputTensor, encode_response
 from agent.api.oip.request import Prepared, Wanted
+from agent.api.oip.shared import Shared, described
 from agent.api.oip.signature import Signature
 from agent.engines.base import dtype_name
 from agent.engines.quantization import dequantize
+from agent.errors import BadTensor
 from agent.types import Array
 
 COPY_BELOW = (
@@ -19,19 +21,40 @@ MAX_TEMPLATES = 8  # JSON parts kept for one prepared request
 
 
 def encode(
-    outputs: Mapping[str, Array], prepared: Prepared, signature: Signature
+    outputs: Mapping[str, Array],
+    prepared: Prepared,
+    signature: Signature,
+    shared: Shared | None = None,
 ) -> tuple[bytes, list[bytes | memoryview]]:
     """The answer's JSON part and, after it, the binary tensors.
 
     Without binary tensors the list is empty and the JSON is the whole answer. Elements are little-
-    endian and row-major.
+    endian and row-major. Outputs that are wanted in shared memory are put there.
+
+    Raises:
+        BadTensor: an output does not fit into the shared memory that it is wanted in.
     """
     if prepared.flat:
         return _flat(outputs, prepared, signature)
     arrays = [_form(outputs[wanted.spec.name], wanted) for wanted in prepared.wanted]
-    chosen = zip(arrays, prepared.wanted, strict=True)
-    binary = [_bytes(array) for array, wanted in chosen if wanted.binary]
+    binary = []
+    for array, wanted in zip(arrays, prepared.wanted, strict=True):
+        if wanted.place is not None:
+            assert shared is not None
+            shared.write(wanted.place, _fitting(_bytes(array), wanted))
+        elif wanted.binary:
+            binary.append(_bytes(array))
     return _json(arrays, prepared, signature), binary
+
+
+def _fitting(data: bytes | memoryview, wanted: Wanted) -> bytes | memoryview:
+    assert wanted.place is not None
+    if len(data) > wanted.place.size:
+        raise BadTensor(
+            f"the output has {len(data)} bytes, its shared memory {wanted.place.size}",
+            where=wanted.spec.name,
+        )
+    return data
 
 
 def _flat(
@@ -65,6 +88,8 @@ def _json(arrays: list[Array], prepared: Prepared, signature: Signature) -> byte
 
 def _tensor(array: Array, wanted: Wanted) -> OutputTensor:
     name, dtype, shape = wanted.spec.name, dtype_name(array.dtype), array.shape
+    if wanted.place is not None:
+        return OutputTensor(name, dtype, shape, described(wanted.place, len(_bytes(array))))
     if wanted.binary:
         return OutputTensor(name, dtype, shape, {"binary_data_size": len(_bytes(array))})
     return OutputTensor(name, dtype, shape, data=plain(array))
