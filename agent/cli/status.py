@@ -38,7 +38,7 @@ def print_status(state: dict[str, Any]) -> None:
         )
     if state["outbox"]:
         click.echo()
-        names = ("queued", "enqueued", "delivered", "evicted", "expired", "damaged")
+        names = ("queued", "enqueued", "delivered", "evicted", "expired", "thinned", "damaged")
         rows = [(kind, *(c[n] for n in names)) for kind, c in state["outbox"]["classes"].items()]
         emit_table(("OUTBOX", *(name.upper() for name in names)), rows)
 
@@ -47,8 +47,8 @@ def _link(link: dict[str, Any] | None) -> str:
     if link is None:
         return "no broker configured"
     if link["connected"]:
-        return f"connected by MQTT {link['protocol']}"
-    return f"broker {link['state']}"
+        return f"connected to {link['broker']} by MQTT {link['protocol']}"
+    return f"broker {link['state']}" + (f" ({link['reason']})" if link["reason"] else "")
 
 
 def _models(state: dict[str, Any]) -> list[tuple[object, ...]]:

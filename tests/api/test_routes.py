@@ -266,7 +266,13 @@ async def test_status_tells_everything_at_a_glance(serve: Serve) -> None:
     assert status["streams"] == [{"stream": "pump-1", "rows": 1, "model": "watching 1.0.0"}]
     assert status["outbox"]["queued"] == 1
     assert status["outbox"]["classes"]["telemetry"]["delivered"] == 2
-    assert status["link"] == {"connected": False, "state": "waiting", "protocol": ""}
+    assert status["link"] == {
+        "connected": False,
+        "state": "waiting",
+        "protocol": "",
+        "broker": "broker:1883",
+        "reason": "broker:1883: no route",
+    }
     assert status["models"][0]["requests"] == 1
     assert 0 < status["models"][0]["p50_ms"] < 100
     assert status["machine"]["memory_mib"] > 1

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from agent.errors import AgentError
+from agent.errors import AgentError, NotReachable
 from agent.store.outbox import ClassCounts, OutboxCounts
 from agent.types import Rows
 
@@ -64,3 +64,5 @@ class FakeLink:
     connected: bool = False
     state: str = "waiting"
     protocol: str = ""
+    broker: str = "broker:1883"
+    reason: NotReachable | None = NotReachable("no route", where="broker:1883")
