@@ -4,7 +4,7 @@ import sqlite3
 
 from agent.errors import TooLarge, TooMany
 
-MAX_STATE = 1 << 20  # bytes of one stream's state
+MAX_STATE = 4 << 20  # bytes of one stream's state; 256 sensors need a third of it
 MAX_STREAMS = 4096
 MAX_NAME = 256  # characters
 
