@@ -20,7 +20,7 @@ from sqlite3 import Connection
 from typing import TYPE_CHECKING
 
 from agent.clock import Clock
-from agent.errors import AgentError, BadPayload, EngineFailed, NotReady, TooMany
+from agent.errors import AgentError, BadPayload, EngineFailed, NotReady, TooLarge, TooMany
 from agent.pipelines.detector import Detector
 from agent.pipelines.entries import Done, Entry, Receipt, Single
 from agent.pipelines.instruments import Instruments
@@ -112,6 +112,8 @@ class Pipelines:
         for name in list(self._stored)[: self._limits.streams]:
             await self._try_resume(name)
         self._accepting = True
+        for stream in self._streams.values():
+            self._watch_grid(stream)
         self._task = asyncio.create_task(self._run(), name="pipelines")
 
     async def close(self) -> None:
@@ -272,7 +274,10 @@ class Pipelines:
                 outbox_table.insert(connection, work.messages)
 
         urgent = any(message.kind != "telemetry" for message in work.messages)
-        await self._database.write(write, urgent=urgent)
+        try:
+            await self._database.write(write, urgent=urgent)
+        except TooLarge as error:  # the operator's matter, not the sender's
+            raise NotReady(f"the stream cannot be kept: {error}", where=name) from error
 
     def _watch_grid(self, stream: Stream) -> None:
         """Close the last rows of a grid when its sensors fall silent."""

@@ -31,6 +31,7 @@ from agent.pipelines.runner import Pipelines
 from agent.pipelines.spec import PipelineLimits, PipelineSpec
 from agent.store.db import Database
 from agent.store.outbox import Outbox
+from agent.store.streams import MAX_STATE
 from agent.telemetry.events import EventBus
 from agent.telemetry.metrics import Metrics
 from agent.types import Rows
@@ -433,6 +434,26 @@ async def test_a_stream_is_scored_while_another_is_on_its_way_to_the_disk(device
     slow.set()
     await blocked
     assert [r.accepted for r in await asyncio.gather(first, second, third)] == [1, 1, 1]
+
+
+async def test_the_last_row_before_a_restart_is_closed_after_it(device: Device) -> None:
+    device.specs = (
+        PipelineSpec("pumps", "pump", ("pump-*",), align=AlignSettings(period_s=0.1, wait_s=0.1)),
+    )
+    pipelines = await device.restart()
+    await offered(pipelines, Single("a", 10.0, 1.0))
+    await device.restart()
+    await eventually(lambda: bool(device.detectors[-1].pushed))
+    assert device.detectors[-1].pushed[0].values.tolist() == [[1.0]]
+
+
+async def test_a_state_too_large_to_keep_is_not_the_sender_s_fault(device: Device) -> None:
+    await device.pipelines.submit(rows(0, 1))
+    detector = device.detectors[-1]
+    detector.state = lambda: bytes(MAX_STATE)  # type: ignore[method-assign]
+    with pytest.raises(NotReady, match="cannot be kept"):
+        await device.pipelines.submit(rows(1, 1))
+    assert (await device.pipelines.submit(rows(1, 1))).accepted == 1
 
 
 async def test_refusals_are_counted_and_heard(device: Device) -> None:

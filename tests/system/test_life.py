@@ -1,10 +1,14 @@
 """The daemon as a process: start, ready, stop, killed, started again."""
 
+import json
 import signal
 import stat
 import time
 from pathlib import Path
 
+import numpy as np
+
+from agent.pipelines.names import MAX_SENSORS
 from tests.support.broker import Mosquitto
 from tests.support.device import eventually
 from tests.system.conftest import PIPELINE, MakeDevice
@@ -134,3 +138,16 @@ def test_a_model_that_is_installed_later_is_found_without_a_restart(
     device.adopt(pump_models)
     eventually(lambda: device.get("/readyz").status == 200, what="the model")
     assert device.readings("pump-1", healthy(10)).json["accepted"] == 10
+
+
+def test_a_stream_of_as_many_sensors_as_there_may_be_is_watched(make_device: MakeDevice) -> None:
+    device = make_device().start()
+    values = np.random.default_rng(0).normal(10.0, 1.0, (MAX_SENSORS, 600)).round(3).tolist()
+    columns = {f"s{number}": column for number, column in enumerate(values)}
+    body = {"time": list(range(600)), **columns}
+    answer = device.post("/api/readings?stream=wide", json.dumps(body).encode())
+    assert answer.status == 200, answer.body
+    assert (answer.json["accepted"], answer.json["windows"] > 100) == (600, True)
+    device.kill()
+    device.start()
+    assert device.get("/api/status").json["streams"][0]["phase"] == "watching"
