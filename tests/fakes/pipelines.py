@@ -65,4 +65,6 @@ class FakeLink:
     state: str = "waiting"
     protocol: str = ""
     broker: str = "broker:1883"
-    reason: NotReachable | None = NotReachable("no route", where="broker:1883")
+    reason: NotReachable | None = field(
+        default_factory=lambda: NotReachable("no route", where="broker:1883")
+    )
