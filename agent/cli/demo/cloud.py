@@ -73,10 +73,11 @@ class Network:
         task = asyncio.create_task(self._relay(reader, writer))
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
+        # Here, not in the task: one that is cancelled before it runs must not leave it open.
+        task.add_done_callback(lambda _: writer.transport.abort())
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async with contextlib.AsyncExitStack() as stack:
-            stack.callback(writer.transport.abort)
             with contextlib.suppress(OSError):
                 far_reader, far_writer = await asyncio.open_connection(*self._target)
                 stack.callback(far_writer.close)
