@@ -14,10 +14,12 @@ from agent.errors import BadConfig
 @click.option("--system", is_flag=True, help="Use the system's places: /var/lib and /run")
 def init(directory: Path, device_id: str | None, broker: str, system: bool) -> None:
     """Write DIR/edge-agent.toml. Nothing that exists is overwritten."""
+    from agent.config.read import parse
     from agent.config.template import starter
 
     path = directory / "edge-agent.toml"
     text = starter(device_id=device_id or "", broker=broker, system=system)
+    parse(text, where="the new configuration")  # a name or broker that cannot be is refused here
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
