@@ -33,7 +33,7 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
-    except Exception as error:  # noqa: BLE001 - a mistake of ours; a user never sees a traceback
+    except Exception as error:
         if os.environ.get("EDGE_AGENT_DEBUG"):
             raise
         name = type(error).__name__
