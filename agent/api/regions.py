@@ -1,10 +1,14 @@
 """Regions of shared memory that callers have registered.
 
-A region is a POSIX shared memory object and belongs to the user who owns its file: nobody else can
-register it, and each user has names of its own. It is read and written by system calls and never
-mapped: the owner can shrink the file at any time, and a mapping would then end the whole daemon.
+A region is a POSIX shared memory object that belongs to the user who owns its file, or better an
+anonymous one (memfd) whose descriptor the caller has passed. Nobody else can register it, and each
+user has names of its own. Memory that its owner could make smaller is copied by system calls: if it
+were mapped, that would end the whole daemon. Only a memfd that is sealed against shrinking is mapped,
+and read where it is.
 """
 
+import fcntl
+import mmap
 import os
 import stat
 from dataclasses import dataclass
@@ -34,6 +38,7 @@ class Region:
         offset: of the region within the object.
         size: bytes.
         descriptor: of the open object.
+        mapping: the region itself, if its object cannot shrink.
     """
 
     name: str
@@ -41,6 +46,7 @@ class Region:
     offset: int
     size: int
     descriptor: int
+    mapping: memoryview | None = None
 
     def status(self) -> dict[str, Any]:
         """The region as the protocol shows it."""
@@ -72,8 +78,6 @@ class Regions:
             TooMany: there are too many regions.
         """
         uid = _user(caller)
-        if (uid, name) in self._regions:
-            raise BadRequest("the region is registered already", where=name)
         self._check_room(uid, name)
         descriptor = self._open(key)
         try:
@@ -82,6 +86,22 @@ class Regions:
             os.close(descriptor)
             raise
         self._regions[(uid, name)] = Region(name, key, offset, size, descriptor)
+
+    def adopt(self, caller: Caller, name: str, descriptor: int, size: int) -> None:
+        """Make anonymous shared memory known, whose descriptor the caller passed; it is ours then.
+
+        Raises:
+            BadRequest: it is no memfd, or smaller than that, or the name is taken.
+            TooMany: there are too many regions.
+        """
+        try:
+            uid = _user(caller)
+            self._check_room(uid, name)
+            mapping = _mapped(descriptor, size)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._regions[(uid, name)] = Region(name, "", 0, size, descriptor, mapping)
 
     def unregister(self, caller: Caller, name: str | None) -> None:
         """Forget one region of the caller, or all of them. One that is not known is no error."""
@@ -106,10 +126,12 @@ class Regions:
         """What a request of the caller may read and write."""
         return CallersRegions(self, caller)
 
-    def read(self, caller: Caller, place: SharedRange) -> bytes:
+    def read(self, caller: Caller, place: SharedRange) -> bytes | memoryview:
         """See `oip.shared.Shared.read`."""
         with self._lock:
             region = self._within(caller, place)
+            if region.mapping is not None:
+                return region.mapping[place.offset : place.offset + place.size]
             data = os.pread(region.descriptor, place.size, region.offset + place.offset)
         if len(data) != place.size:
             raise BadTensor("the shared memory has become smaller", where=place.region)
@@ -123,7 +145,12 @@ class Regions:
             # Writing beyond the end would make the object larger.
             if os.fstat(region.descriptor).st_size < start + len(data):
                 raise BadTensor("the shared memory has become smaller", where=place.region)
-            os.pwrite(region.descriptor, data, start)
+            try:
+                os.pwrite(region.descriptor, data, start)
+            except OSError as error:  # sealed, or opened for reading only
+                raise BadTensor(
+                    f"cannot be written: {error.strerror}", where=place.region
+                ) from error
 
     def close(self) -> None:
         """Forget every region. Idempotent."""
@@ -150,6 +177,8 @@ class Regions:
         return region
 
     def _check_room(self, uid: int, name: str) -> None:
+        if (uid, name) in self._regions:
+            raise BadRequest("the region is registered already", where=name)
         if not name or len(name) > MAX_NAME:
             raise BadRequest(f"a region's name has 1 to {MAX_NAME} characters", where=name[:40])
         mine = sum(owner == uid for owner, _ in self._regions)
@@ -178,7 +207,7 @@ class CallersRegions:
     regions: Regions
     caller: Caller
 
-    def read(self, place: SharedRange) -> bytes:
+    def read(self, place: SharedRange) -> bytes | memoryview:
         """See `oip.shared.Shared.read`."""
         return self.regions.read(self.caller, place)
 
@@ -200,3 +229,25 @@ def _check_object(found: os.stat_result, uid: int, key: str, end: int) -> None:
         raise Forbidden("the shared memory is not the caller's own", where=f"key {key}")
     if end > found.st_size:
         raise BadRequest(f"the object has {found.st_size} bytes, not {end}", where=f"key {key}")
+
+
+def _mapped(descriptor: int, size: int) -> memoryview | None:
+    """The memory of a memfd, if nobody can make it smaller.
+
+    Raises:
+        BadRequest: it is no memfd, or smaller than that.
+    """
+    try:
+        seals = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)
+    except OSError:
+        # A file on a disk or a network could keep a read waiting.
+        raise BadRequest("is no anonymous memory (memfd_create)", where="descriptor") from None
+    found = os.fstat(descriptor).st_size
+    if size > found:
+        raise BadRequest(f"the memory has {found} bytes, not {size}", where="descriptor")
+    if not seals & fcntl.F_SEAL_SHRINK:
+        return None
+    try:
+        return memoryview(mmap.mmap(descriptor, size, prot=mmap.PROT_READ))
+    except OSError as error:
+        raise BadRequest(f"cannot be mapped: {error.strerror}", where="descriptor") from error

@@ -1,18 +1,34 @@
 """The local API as one thing that starts and stops."""
 
+import socket
+from pathlib import Path
+
 from agent.api.http.router import Router
 from agent.api.http.server import HttpServer
+from agent.api.http.socketfile import open_listener, remove
+from agent.api.passing import Passing
 from agent.api.routes import routes
 from agent.api.service import Service
 from agent.api.settings import ApiSettings
 
 
 class ApiServer:
-    """The service on a Unix socket."""
+    """The service on a Unix socket, and beside it the socket that takes descriptors.
+
+    The second one has the first one's name with ``.fd`` after it.
+    """
 
     def __init__(self, settings: ApiSettings, service: Service) -> None:
+        self._settings = settings
         self._service = service
         self._http = HttpServer(settings, Router(routes(service, settings)), service.metrics)
+        self._passing: Passing | None = None
+
+    @property
+    def descriptors(self) -> Path:
+        """Path of the socket that takes descriptors."""
+        path = self._settings.socket
+        return path.with_name(f"{path.name}.fd")
 
     @property
     def tcp_port(self) -> int:
@@ -27,8 +43,20 @@ class ApiServer:
             BadConfig: a configured user or group does not exist.
         """
         await self._http.start()
+        try:
+            listener = open_listener(self._settings, self.descriptors, socket.SOCK_SEQPACKET)
+        except BaseException:
+            await self._http.close(0)
+            raise
+        self._inode = self.descriptors.lstat().st_ino
+        self._passing = Passing(self._service.regions, self._http.caller_of)
+        self._passing.start(listener)
 
     async def close(self, deadline_s: float = 5.0) -> None:
         """Answer what has arrived until the deadline, then cut off. Idempotent."""
         await self._http.close(deadline_s)
+        if self._passing is not None:
+            remove(self.descriptors, self._inode)
+            self._passing.close()
+            self._passing = None
         self._service.close()

@@ -18,7 +18,7 @@ class ApiSettings:
     """The local API on a Unix socket, and who may use it.
 
     Attributes:
-        socket: path of the Unix socket, at most 96 bytes long.
+        socket: path of the Unix socket, at most 92 bytes long.
         owner: user that owns the socket file; empty for the daemon's own.
         group: group that may connect; empty for the daemon's own.
         mode: permissions of the socket file, octal digits.
@@ -78,9 +78,9 @@ class ApiSettings:
             value = getattr(self, item.name)
             if isinstance(value, int | float) and value <= 0:
                 raise BadConfig("must be above 0", where=item.name)
-        if len(bytes(self.socket)) > 96:
+        if len(bytes(self.socket)) > 92:
             raise BadConfig(
-                "is longer than the 96 bytes that a socket's path may have", where="socket"
+                "is longer than the 92 bytes that a socket's path may have", where="socket"
             )
         if self.default_role not in ("none", "viewer", "app", "operator"):
             raise BadConfig("must be none, viewer, app or operator", where="default_role")

@@ -31,7 +31,7 @@ FIELDS = {"inputs": [tensor("INT8", [1, 4], data=[1, 2, 3, 4])]}
 
 def test_the_file_has_its_mode_and_owner(tmp_path: Path) -> None:
     settings = ApiSettings(tmp_path / "agent.sock", owner=str(os.getuid()), group=str(os.getgid()))
-    with open_listener(settings):
+    with open_listener(settings, settings.socket):
         found = settings.socket.lstat()
         assert stat.S_ISSOCK(found.st_mode)
         assert (stat.S_IMODE(found.st_mode), found.st_uid) == (0o660, os.getuid())
@@ -42,16 +42,16 @@ def test_a_socket_that_nobody_listens_on_is_replaced(tmp_path: Path) -> None:
     settings = ApiSettings(tmp_path / "agent.sock")
     with socket.socket(socket.AF_UNIX) as old:
         old.bind(str(settings.socket))
-    with open_listener(settings), socket.socket(socket.AF_UNIX) as client:
+    with open_listener(settings, settings.socket), socket.socket(socket.AF_UNIX) as client:
         client.connect(str(settings.socket))
 
 
 def test_a_living_daemons_socket_is_left_alone(tmp_path: Path) -> None:
     settings = ApiSettings(tmp_path / "agent.sock")
-    with open_listener(settings):
+    with open_listener(settings, settings.socket):
         inode = settings.socket.lstat().st_ino
         with pytest.raises(NotReachable, match="another daemon"):
-            open_listener(settings)
+            open_listener(settings, settings.socket)
         assert settings.socket.lstat().st_ino == inode
 
 
@@ -59,7 +59,7 @@ def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     settings = ApiSettings(tmp_path / "agent.sock")
     settings.socket.write_text("precious")
     with pytest.raises(NotReachable, match="not a socket"):
-        open_listener(settings)
+        open_listener(settings, settings.socket)
     assert settings.socket.read_text() == "precious"
 
 
@@ -67,14 +67,14 @@ def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
 def test_an_owner_that_does_not_exist_is_named(tmp_path: Path, what: str) -> None:
     settings = replace(ApiSettings(tmp_path / "agent.sock"), **{what: "nobody-of-that-name"})
     with pytest.raises(BadConfig) as caught:
-        open_listener(settings)
+        open_listener(settings, settings.socket)
     assert caught.value.where == what
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_place_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(NotReachable) as caught:
-        open_listener(ApiSettings(tmp_path / "absent" / "agent.sock"))
+        open_listener(ApiSettings(), tmp_path / "absent" / "agent.sock")
     assert "absent" in caught.value.where
 
 
@@ -85,7 +85,7 @@ async def test_the_file_goes_with_the_server_but_not_another_ones(serve: Serve) 
     async with serve() as api:
         await api.server.close(1)
         assert not api.path.exists()
-        with open_listener(api.settings):
+        with open_listener(api.settings, api.settings.socket):
             await api.server.close(1)
             assert api.path.exists()
 

@@ -74,7 +74,7 @@ class HttpServer:
             BadConfig: the configured owner or group does not exist.
         """
         self.loop = asyncio.get_running_loop()
-        listener = open_listener(self._settings)
+        listener = open_listener(self._settings, self._settings.socket)
         self._inode = self._settings.socket.lstat().st_ino
         server = await self.loop.create_unix_server(
             lambda: Connection(self), sock=listener, backlog=BACKLOG
@@ -169,7 +169,10 @@ class HttpServer:
     # Inside
 
     def _caller(self, transport: asyncio.Transport) -> Caller:
-        peer = cast("socket.socket", transport.get_extra_info("socket"))
+        return self.caller_of(cast("socket.socket", transport.get_extra_info("socket")))
+
+    def caller_of(self, peer: socket.socket) -> Caller:
+        """The process at the other end of a connection."""
         if peer.family != socket.AF_UNIX:
             return Caller(NOBODY, NOBODY, 0, Role.VIEWER)  # until its token says more
         raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)

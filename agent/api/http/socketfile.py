@@ -13,8 +13,10 @@ from agent.errors import NotReachable
 BACKLOG = 512  # connections that wait to be accepted
 
 
-def open_listener(settings: ApiSettings) -> socket.socket:
-    """A listening socket at the configured path.
+def open_listener(
+    settings: ApiSettings, path: Path, kind: int = socket.SOCK_STREAM
+) -> socket.socket:
+    """A listening socket at a path, with the configured owner and permissions.
 
     It is bound under a temporary name, given its owner and permissions, and renamed into place, so
     that nobody can connect before it is as it should be.
@@ -23,12 +25,11 @@ def open_listener(settings: ApiSettings) -> socket.socket:
         NotReachable: another process listens there, or the place cannot be written.
         BadConfig: the configured owner or group does not exist.
     """
-    path = settings.socket
     owner = user_id(settings.owner, "owner") if settings.owner else -1
     group = group_id(settings.group, "group") if settings.group else -1
-    refuse_living(path)
+    refuse_living(path, kind)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    listener = socket.socket(socket.AF_UNIX, kind | socket.SOCK_NONBLOCK)
     try:
         temporary.unlink(missing_ok=True)
         _bind(listener, temporary)
@@ -51,7 +52,7 @@ def remove(path: Path, inode: int) -> None:
             path.unlink()
 
 
-def refuse_living(path: Path) -> None:
+def refuse_living(path: Path, kind: int) -> None:
     """A file that nobody listens on may be replaced; anything else may not.
 
     Raises:
@@ -63,7 +64,7 @@ def refuse_living(path: Path) -> None:
         return
     if not stat.S_ISSOCK(mode):
         raise NotReachable("there is a file that is not a socket", where=str(path))
-    with socket.socket(socket.AF_UNIX) as probe:
+    with socket.socket(socket.AF_UNIX, kind) as probe:
         probe.settimeout(1)
         try:
             probe.connect(str(path))
