@@ -171,6 +171,29 @@ async def test_bodies_of_any_size_come_back_whole(serve: Serve, size: int) -> No
         assert api.server._http.limits.bodies.held == 0
 
 
+async def test_large_bodies_follow_one_another_on_a_connection(serve: Serve) -> None:
+    """Progress is judged by each request alone, however much the one before it had."""
+    async with serve() as api:
+        wire = await api.connect()
+        for size in (3_000_000, 300_000, 3_000_000):
+            text = json.dumps({"inputs": [{"name": "x", "datatype": "INT8", "shape": [size // 4, 4],
+                               "parameters": {"binary_data_size": size}}],
+                               "outputs": [{"name": "x", "parameters": {"binary_data": True}}]}).encode()  # fmt: skip
+            headers = {"Inference_Header_Content_Length": str(len(text))}
+            assert (await wire.call("POST", INFER, text + bytes(size), **headers)).status == 200
+
+
+async def test_a_head_cut_after_many_requests_is_not_taken_for_a_long_one(serve: Serve) -> None:
+    async with serve() as api:
+        wire = await api.connect()
+        whole = request("GET", "/healthz", X="a" * 2000)
+        await wire.send(whole * 12 + whole[:30])
+        for _ in range(12):
+            assert (await wire.reply()).status == 200
+        await wire.send(whole[30:])
+        assert (await wire.reply()).status == 200
+
+
 async def test_a_repeated_head_is_the_same_request_with_another_body(serve: Serve) -> None:
     """The server remembers a client's last head; each answer must still be to its own body."""
     async with serve() as api:

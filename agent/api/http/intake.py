@@ -89,7 +89,7 @@ class Intake:
         self._caller = caller
         self._tokens = tokens
         self._problem: Problem | None = None
-        self._silent = 0  # bytes since the last byte of a body
+        self._silent = 0  # bytes since a head began or a body went on, by whole reads
         self._held = 0
         self._bound = 0
         self._known: _Known | None = None
@@ -112,7 +112,7 @@ class Intake:
         ):
             self._outlet.arrived(known.request.again(data[len(known.head) :]))
             return
-        body_bytes = self._body_bytes
+        self._silent += len(data)  # taken back when a head begins or a body goes on in it
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -121,7 +121,7 @@ class Intake:
             self._outlet.broken(self._problem or BadPayload(f"this is not HTTP/1.1: {error}"))
         whole, self._whole = self._whole, None
         if self.partial:
-            self._check_progress(len(data), self._body_bytes - body_bytes)
+            self._check_progress()
         elif whole is not None:
             self._remember(data, whole)
 
@@ -136,6 +136,7 @@ class Intake:
     def on_message_begin(self) -> None:
         self._start()
         self.partial = True
+        self._silent = 0
         self._outlet.begun()
 
     def on_url(self, target: bytes) -> None:
@@ -171,6 +172,7 @@ class Intake:
             self._outlet.body_begun(send_continue=expected)
 
     def on_body(self, data: bytes) -> None:
+        self._silent = 0
         self._body_bytes += len(data)
         if self._refused:
             return  # small, or the parser would have been stopped
@@ -208,7 +210,7 @@ class Intake:
         self._match = None
         self._headers = {}
         self._body = []
-        self._header_lines = self._header_bytes = self._body_bytes = self._silent = 0
+        self._header_lines = self._header_bytes = self._body_bytes = 0
 
     def _check_head(self, route: Route) -> None:
         """What can be said before the body is here.
@@ -273,9 +275,8 @@ class Intake:
         if alone and request.keep_alive and request.framed_by_length and size <= MAX_REMEMBERED:
             self._known = _Known(data[:size], len(data), request.again(b""))
 
-    def _check_progress(self, fed: int, of_body: int) -> None:
+    def _check_progress(self) -> None:
         """Lines without end fill the parser's own memory, which nobody else bounds."""
-        self._silent = 0 if of_body > 0 else self._silent + fed
         if self._silent > self._limits.max_header:
             self._outlet.broken(Rejection(431, self._limits.headers_error()))
 
