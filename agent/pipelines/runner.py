@@ -4,7 +4,7 @@ One round takes what waits, a batch of each stream. Scoring happens in one worke
 event loop goes on reading sockets; the streams' states and everything that the batch sends are
 committed in one transaction for each stream (the database puts them into one commit); then whoever
 handed readings in is told. A crash at any moment therefore leaves readings either unacknowledged or
-in effect, and what is sent twice by a source after a crash is dropped by its time.
+in effect, and what a source sends again after a crash is known by its content.
 
 A batch that cannot be committed is undone, and its readings are refused with the reason. While a
 batch of one stream is on its way to the disk, others are scored; what comes for it meanwhile gathers:
@@ -369,5 +369,9 @@ def _explained(error: Exception, stream: str) -> AgentError:
 
 
 def _tell(entries: Sequence[Entry], results: Sequence[Receipt | AgentError]) -> None:
+    """In the event loop."""
     for entry, result in zip(entries, results, strict=True):
-        entry.done(result)
+        try:
+            entry.done(result)
+        except Exception:  # one source's failure must not keep the others waiting
+            _log.exception("a source failed to hear of its readings")

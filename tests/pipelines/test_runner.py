@@ -291,6 +291,17 @@ async def test_small_offers_that_wait_together_are_scored_together(device: Devic
     assert len(pushes) <= 3
 
 
+async def test_a_source_that_fails_to_hear_does_not_keep_others_waiting(
+    device: Device, caplog: pytest.LogCaptureFixture
+) -> None:
+    def deaf(_: object) -> None:
+        raise ZeroDivisionError
+
+    device.pipelines.offer("pump-1", rows(0, 1), deaf)
+    assert (await device.pipelines.submit(rows(1, 1))).accepted == 1
+    assert "failed to hear" in caplog.text
+
+
 async def test_too_much_waiting_is_refused_with_a_pause(device: Device) -> None:
     device.limits = PipelineLimits(waiting_rows=20)
     pipelines = await device.restart()
