@@ -373,5 +373,5 @@ def _tell(entries: Sequence[Entry], results: Sequence[Receipt | AgentError]) -> 
     for entry, result in zip(entries, results, strict=True):
         try:
             entry.done(result)
-        except Exception:  # one source's failure must not keep the others waiting
+        except Exception:  # noqa: BLE001 (one source must not keep the others waiting)
             _log.exception("a source failed to hear of its readings")
