@@ -263,13 +263,14 @@ def one_client(
     times: dict[str, list[float]] = {name: [] for name in asks}
     for number in range(rounds + 1):
         for name, ask in asks.items():
-            measured = [_timed(ask) for _ in range(batch)]
+            measured = [timed(ask) for _ in range(batch)]
             if number:
                 times[name] += measured
     return times
 
 
-def _timed(ask: Callable[[], object]) -> float:
+def timed(ask: Callable[[], object]) -> float:
+    """Seconds that it takes."""
     begun = time.perf_counter()
     ask()
     return time.perf_counter() - begun
