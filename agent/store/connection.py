@@ -48,8 +48,12 @@ def connect(path: Path, *, read_only: bool = False) -> Connection:
         cached_statements=_CACHED_STATEMENTS,
         factory=Connection,
     )
-    if not read_only:
-        connection.executescript(_PRAGMAS)
+    try:
+        if not read_only:
+            connection.executescript(_PRAGMAS)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

@@ -607,8 +607,11 @@ def make_certificates(directory) -> dict:
         subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=directory)
 
     openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout",
-            "ca.key", "-out", "ca.pem", "-subj", "/CN=test authority", "-days", "2")  # fmt: skip
-    (directory / "san.cnf").write_text("subjectAltName=IP:127.0.0.1\n")
+            "ca.key", "-out", "ca.pem", "-subj", "/CN=test authority", "-days", "2",
+            "-addext", "keyUsage=critical,keyCertSign,cRLSign")  # fmt: skip
+    (directory / "san.cnf").write_text(
+        "subjectAltName=IP:127.0.0.1\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n"
+    )  # Python 3.13 wants all of it
     for name in ("server", "device"):
         openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout",
                 f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")  # fmt: skip
