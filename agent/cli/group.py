@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("agent.cli.models:models", "Install, list, verify, activate and remove models."),
     "replay": ("agent.cli.replay:replay", "Send a recording, or standard input, to a daemon."),
     "outbox": ("agent.cli.outbox:outbox", "Look at what the device still owes the cloud."),
+    "token": ("agent.cli.token:token", "Make a token for a caller over TCP."),
     "doctor": (
         "agent.cli.doctor:doctor",
         "Say what is missing on this machine and how to mend it.",
