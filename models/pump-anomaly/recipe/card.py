@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from agent.tasks.anomaly.windows import Shape
 
 NAME, VERSION = "pump-anomaly", "1.0.0"
-ZERO, THRESHOLD, MARGIN = -3.0, 1.0, 1.0  # log-odds
+ZERO, THRESHOLD, MARGIN = -3.0, 1.5, 1.5  # log-odds
 
 CARD = "Wrote {path}"
 

@@ -65,7 +65,7 @@ def _as_followed(found: Machine, shape: Shape) -> NDArray[np.float64]:
 
 
 def dataset(
-    seeds: range, pumps: range, shape: Shape, *, every: int = 13
+    seeds: range, pumps: range, shape: Shape, *, every: int = 29
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """All windows of many machines."""
     random = np.random.default_rng(seeds.start)
