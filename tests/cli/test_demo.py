@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from agent.cli.demo import require
+from agent.errors import EngineMissing
 from agent.pipelines.sources.simulator import showcase
 
 pytestmark = pytest.mark.timeout(180)
@@ -129,3 +131,9 @@ def test_a_file_that_is_no_recording_is_refused_before_anything_starts(scratch: 
     assert done.returncode == 2
     assert "notes.csv" in done.stderr
     assert time.monotonic() - began < 15
+
+
+def test_a_library_that_is_not_installed_is_named_with_the_command() -> None:
+    with pytest.raises(EngineMissing, match="no_such_library") as refused:
+        require(["json", "no_such_library"])
+    assert "pip install" in refused.value.hint

@@ -5,12 +5,18 @@ recording that is replayed and the view. Never a rule of the agent itself: whate
 the daemon did, in a process of its own, reached only as its users reach it.
 """
 
+import importlib.util
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
 
 from agent.cli.options import json_option
+from agent.errors import EngineMissing
+
+#: What a plain installation of the agent may lack.
+LIBRARIES = ("amqtt", "onnxruntime", "rich")
 
 
 @click.command()
@@ -67,6 +73,7 @@ def demo(
     A device is made in a scratch directory, with a trust root of its own. It learns what is normal
     for a pump, loses its broker, warns all the same, and ends with an account of every message.
     """
+    require(LIBRARIES)
     from agent.cli.demo.run import Options, run
 
     return run(
@@ -83,3 +90,12 @@ def demo(
             picture=picture,
         )
     )
+
+
+def require(libraries: Iterable[str]) -> None:
+    """Raise EngineMissing, with the command that mends it, when one of the libraries is absent."""
+    missing = [name for name in libraries if importlib.util.find_spec(name) is None]
+    if missing:
+        raise EngineMissing(
+            f"the demo needs {', '.join(missing)}", hint="pip install 'edge-agent[onnx,demo]'"
+        )
