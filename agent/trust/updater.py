@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from agent.errors import (
     AgentError,
@@ -140,8 +140,6 @@ class Client:
             self._updater = _updater(source, cache, root, now)
             self._updater.refresh()
             _make_durable(cache)
-            targets = self._document("targets")
-            check_layout(targets.signed.unrecognized_fields.get(LAYOUT_FIELD))
 
     @property
     def root(self) -> bytes:
@@ -163,7 +161,7 @@ class Client:
             # Asking for a path that does not exist loads every role that could list the name.
             probe = f"{name}/-/model.toml"
             self._updater.get_targetinfo(probe)
-            chains = self._chains(probe, (self._document("targets"),))
+            chains = self._chains(probe, (self._top(),))
             return sorted({v for chain in chains for v in _versions(chain[-1].signed, name)})
 
     def package(self, name: str, version: str) -> Package:
@@ -175,9 +173,10 @@ class Client:
         where = f"{name} {version}"
         manifest = f"{name}/{version}/model.toml"
         with translated(where):
+            top = self._top()
             if self._updater.get_targetinfo(manifest) is None:
                 raise NotFound("the repository has no such model", where=where)
-            chains = self._chains(manifest, (self._document("targets"),))
+            chains = self._chains(manifest, (top,))
             chain = next(c for c in chains if manifest in c[-1].signed.targets)
             targets = self._targets(chain[-1].signed, f"{name}/{version}/")
             documents = [(document.role, document.data) for document in chain]
@@ -186,6 +185,18 @@ class Client:
             files = {path: (target.size, target.sha256) for path, target in targets.items()}
             signers = verify(self.root, evidence, files, f"{name}/{version}/")
             return Package(name, version, targets, evidence, signers)
+
+    def find(self, path: str) -> Target | None:
+        """One signed file by its whole path; None when no role that may sign it lists it."""
+        with translated(path):
+            found = self._updater.get_targetinfo(path)
+            return None if found is None else self._target(found, "")
+
+    def _top(self) -> "_Document":
+        """The top-level targets, if packages are named in this repository as we know it."""
+        targets = self._document("targets")
+        check_layout(targets.signed.unrecognized_fields.get(LAYOUT_FIELD))
+        return targets
 
     def _document(self, role: str) -> "_Document":
         return _read((self._cache / f"{quote(role, '')}.json").read_bytes(), role)
@@ -211,8 +222,17 @@ class Client:
                 found = self._updater.get_targetinfo(path)
                 if found is None or found.hashes != listed.hashes:
                     raise BadRepository("one package is signed by two roles", where=path)
-                targets[path.removeprefix(prefix)] = _target(found, prefix)
+                targets[path.removeprefix(prefix)] = self._target(found, prefix)
         return targets
+
+    def _target(self, info: "TargetFile", prefix: str) -> Target:
+        sha256 = info.hashes.get("sha256")
+        if sha256 is None:
+            raise BadRepository("is listed without a SHA-256 digest", where=info.path)
+        directory, separator, name = info.path.rpartition("/")
+        digest = f"{sha256}." if _read(self.root, "root").signed.consistent_snapshot else ""
+        location = f"targets/{directory}{separator}{digest}{name}"
+        return Target(info.path.removeprefix(prefix), info.length, sha256, location)
 
 
 def verify(
@@ -355,15 +375,6 @@ def _verify_listed(chain: Sequence[_Document], path: str, size: int, sha256: str
         raise Altered("is not what was signed", where=path)
 
 
-def _target(info: "TargetFile", prefix: str) -> Target:
-    sha256 = info.hashes.get("sha256")
-    if sha256 is None:
-        raise BadRepository("is listed without a SHA-256 digest", where=info.path)
-    directory, _, name = info.path.rpartition("/")
-    location = f"targets/{directory}/{sha256}.{name}"
-    return Target(info.path.removeprefix(prefix), info.length, sha256, location)
-
-
 def _versions(signed: "Targets", name: str) -> Iterator[str]:
     for path in signed.targets:
         parts = path.split("/")
@@ -396,7 +407,7 @@ def _fetcher(source: Source) -> "FetcherInterface":
     class SourceFetcher(FetcherInterface):
         def _fetch(self, url: str) -> Iterator[bytes]:
             try:
-                yield from source.read(unquote(url))
+                yield from source.read(url)
             except NotFound as error:
                 raise DownloadHTTPError(str(error), 404) from error
             except AgentError as error:
