@@ -67,7 +67,11 @@ class Database:
         except sqlite3.Error as error:
             raise storage_failed(error, path) from error
         except OSError as error:
-            raise StorageFailed(f"cannot open the database: {error}", where=str(path)) from error
+            raise StorageFailed(
+                f"cannot open the database: {error.strerror}",
+                where=str(path),
+                hint="Check that the directory exists and is writable.",
+            ) from error
         if salvage is not None:
             _report(salvage)
         return cls(path, connection, salvage, clock, linger_s)

@@ -22,6 +22,7 @@ CLASSES = (0, 1, 2)  # escalation, report, telemetry, as the tables number them
 KEPT_ASIDE = 2  # damaged files kept for a person to look at
 
 _MAGIC = b"SQLite format 3\x00"
+_MODE = 0o600
 _HEADER = 100  # bytes
 _SMALLEST = 512  # bytes; no SQLite file is smaller
 _MOST = 1 << 48  # more rows or bytes than any device ever sees
@@ -95,6 +96,7 @@ def rebuild(path: Path, clock: Clock, reason: str) -> Salvage:
         _aside(path, clock),
     )
     building.unlink(missing_ok=True)
+    _create(building)
     with closing(sqlite3.connect(building, isolation_level=None)) as target:
         migrate(target)
         messages, lost, streams = _copy(path, target)
@@ -107,6 +109,7 @@ def rebuild(path: Path, clock: Clock, reason: str) -> Salvage:
 
 
 def _open(path: Path) -> Connection:
+    _create(path)
     connection = connect(path)
     try:
         _check_version(connection)
@@ -116,6 +119,11 @@ def _open(path: Path) -> Connection:
         connection.close()
         raise
     return connection
+
+
+def _create(path: Path) -> None:
+    """Messages are nobody else's business; SQLite gives the log the mode of the file."""
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, _MODE))
 
 
 def _check_outside(path: Path) -> None:

@@ -141,6 +141,19 @@ async def test_closing_commits_what_waits_and_later_calls_are_refused(tmp_path, 
     await again.close()
 
 
+@pytest.mark.parametrize("damaged", [False, True])
+async def test_nobody_else_may_read_the_file(tmp_path, clock, damaged):
+    path = tmp_path / "agent.db"
+    if damaged:
+        path.write_bytes(bytes(8192))
+    database = Database.open(path, clock=clock)
+    await database.write(lambda c: streams.save(c, "a", b"1"))
+    modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.glob("agent.db*")}
+    await database.close()
+    assert {mode for name, mode in modes.items() if ".corrupt" not in name} == {0o600}
+    assert "agent.db-wal" in modes
+
+
 async def test_a_missing_directory_is_a_storage_failure_with_a_hint(tmp_path, clock):
     with pytest.raises(StorageFailed, match="Check that the directory exists"):
         Database.open(tmp_path / "nowhere" / "agent.db", clock=clock)
