@@ -19,44 +19,21 @@ it does not take goes to a slower reader that either understands it or says whic
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from itertools import chain
-from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 import numpy as np
 
 from agent.errors import BadReading, BadRecording
-from agent.pipelines.instants import TIME_NAMES, as_float, from_any, from_numbers
-from agent.pipelines.names import check_rows, check_sensors, check_size, check_stream
+from agent.pipelines import typed
+from agent.pipelines.instants import TIME_NAMES, as_float, from_any
+from agent.pipelines.names import check_rows, check_sensors, check_size
 from agent.pipelines.tables import read_table
 from agent.types import Rows
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-_Row = dict[str, float | None]
-
-
-class _Table(msgspec.Struct, forbid_unknown_fields=True):
-    """Columns as `encode` writes them."""
-
-    time: list[float | None]
-    values: dict[str, list[float | None]]
-    stream: str | None = None
-
-
-_ROW = msgspec.json.Decoder(_Row)
-_ROWS = msgspec.json.Decoder(list[_Row])
-_COLUMNS = msgspec.json.Decoder(dict[str, list[float | None]])
-_TABLE = msgspec.json.Decoder(_Table)
 _ANY = msgspec.json.Decoder()
 
 #: What the JSON parser raises on bytes that are not JSON; deep nesting ends in RecursionError.
 _MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-
-_RESERVED = frozenset({"stream", "values"})
 
 
 def decode_json(payload: bytes, *, stream: str | None, now: float) -> list[Rows]:
@@ -75,9 +52,9 @@ def decode_json(payload: bytes, *, stream: str | None, now: float) -> list[Rows]
     start = payload[:64].lstrip()[:1]
     try:
         if start == b"[":
-            rows = _uniform(_ROWS.decode(payload), stream, now)
+            rows = typed.rows(payload, stream, now)
         else:
-            rows = _one_row(payload, stream, now)
+            rows = typed.row_or_columns(payload, stream, now)
     except msgspec.ValidationError:
         rows = None
     except _MALFORMED as error:
@@ -94,7 +71,7 @@ def decode_ndjson(payload: bytes, *, stream: str | None, now: float) -> list[Row
     """
     check_size(payload)
     try:
-        rows = _uniform(_ROW.decode_lines(payload), stream, now)
+        rows = typed.lines(payload, stream, now)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         rows = None
     if rows is not None:
@@ -117,7 +94,7 @@ def decode_csv(payload: bytes, *, stream: str | None, now: float) -> list[Rows]:
         table = read_table(payload, now=now)
     except BadRecording as error:
         raise BadReading(error.message, where=error.where, hint=error.hint) from error
-    return [Rows(_stream(stream), check_sensors(table.sensors), table.time, table.values)]
+    return [Rows(typed.named(stream), check_sensors(table.sensors), table.time, table.values)]
 
 
 def decode_number(payload: bytes, *, where: str = "value") -> float:
@@ -153,96 +130,6 @@ def decode_single(payload: bytes, *, sensor: str, now: float) -> tuple[float, fl
     if not isinstance(item, dict) or "value" not in item:
         return None
     return _time_of(item, now, sensor), _number(item["value"], sensor)
-
-
-# The typed path: one type for every value, so that the parser itself refuses all else.
-
-
-def _one_row(payload: bytes, stream: str | None, now: float) -> Rows | None:
-    try:
-        return _uniform([_ROW.decode(payload)], stream, now)
-    except msgspec.ValidationError:
-        pass
-    try:
-        return _columns(_COLUMNS.decode(payload), stream)
-    except msgspec.ValidationError:
-        table = _TABLE.decode(payload)
-        return _columns({**table.values, "time": table.time}, table.stream or stream)
-
-
-def _uniform(rows: Sequence[_Row], stream: str | None, now: float) -> Rows | None:
-    """The table of rows that all have the first row's keys; None when they are not so regular."""
-    check_rows(len(rows))
-    keys = tuple(rows[0]) if rows else ()
-    if not keys or not all(map(keys.__eq__, map(tuple, rows))):
-        return None
-    plan = _plan(keys)
-    if plan is None:
-        return None
-    if plan.time is None and len(rows) > 1:
-        _refuse_untimed()
-    return _planned(plan, _matrix(rows, len(keys)), stream, now)
-
-
-def _columns(columns: Mapping[str, list[float | None]], stream: str | None) -> Rows | None:
-    lengths = {len(column) for column in columns.values()}
-    plan = _plan(tuple(columns))
-    if plan is None or plan.time is None or len(lengths) != 1 or lengths == {0}:
-        return None
-    check_rows(lengths.pop())
-    table = np.array(list(columns.values()), dtype=np.float64).T
-    return _planned(plan, table, stream, math.nan)
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What the keys of a row mean.
-
-    Attributes:
-        time: position of the row's time; None when it has none.
-        sensors: names of the others.
-        columns: positions of the others.
-    """
-
-    time: int | None
-    sensors: tuple[str, ...]
-    columns: "NDArray[np.intp]"
-
-
-@lru_cache(maxsize=64)
-def _plan(keys: tuple[str, ...]) -> _Plan | None:
-    """A source sends the same keys again and again; None when they are not plainly sensors."""
-    if not _regular(keys):
-        return None
-    time = next((i for i, key in enumerate(keys) if key in TIME_NAMES), None)
-    columns = [i for i in range(len(keys)) if i != time]
-    return _Plan(time, check_sensors([keys[i] for i in columns]), np.array(columns))
-
-
-def _planned(
-    plan: _Plan, table: "NDArray[np.float64]", stream: str | None, now: float
-) -> Rows | None:
-    """The table of all keys, split into times and readings; None when a time is missing."""
-    values = table[:, plan.columns]
-    if plan.time is None:
-        return Rows(_stream(stream), plan.sensors, np.array([now]), values)
-    time = table[:, plan.time].copy()
-    if math.isnan(time.sum()):
-        return None
-    return Rows(_stream(stream), plan.sensors, from_numbers(time), values)
-
-
-def _regular(keys: Sequence[str]) -> bool:
-    """Whether each key but one time is plainly a sensor's."""
-    return _RESERVED.isdisjoint(keys) and sum(name in keys for name in TIME_NAMES) <= 1
-
-
-def _matrix(rows: Sequence[_Row], width: int) -> "NDArray[np.float64]":
-    values = chain.from_iterable(map(dict.values, rows))
-    try:
-        return np.fromiter(values, np.float64, len(rows) * width).reshape(-1, width)
-    except TypeError:  # a null among them
-        return np.array([list(row.values()) for row in rows], dtype=np.float64)
 
 
 # The general path: any JSON value, examined field by field.
@@ -335,7 +222,7 @@ def _time_of(row: Mapping[str, object], now: float | None, where: str) -> float:
         if (value := row.get(name)) is not None:
             return from_any(value, where=_at(where, name))
     if now is None:
-        _refuse_untimed(where)
+        typed.refuse_untimed(where)
     return now
 
 
@@ -343,7 +230,7 @@ def _stream_of(row: Mapping[str, object], default: str | None, where: str) -> st
     name = row.get("stream", default)
     if name is not None and not isinstance(name, str):
         raise BadReading(f"expected a name, got {_kind(name)}", where=_at(where, "stream"))
-    return _stream(name)
+    return typed.named(name)
 
 
 def _number(value: object, where: str) -> float:
@@ -370,18 +257,6 @@ def _parse(payload: bytes, where: str = "") -> object:
 def _not_json(error: Exception, where: str = "") -> BadReading:
     text = "nested too deeply" if isinstance(error, RecursionError) else str(error)
     return BadReading(text[:120].removeprefix("JSON is malformed: ") + " (not JSON)", where=where)
-
-
-def _stream(name: str | None) -> str:
-    if name is None:
-        raise BadReading("the readings name no stream", hint='Add "stream" to the row or the call')
-    return check_stream(name)
-
-
-def _refuse_untimed(where: str = "") -> NoReturn:
-    raise BadReading(
-        "several rows, and no time", where=where, hint="Only a single row may leave its time out"
-    )
 
 
 def _at(where: str, field: str) -> str:
