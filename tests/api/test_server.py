@@ -263,3 +263,22 @@ def test_settings_that_cannot_work_are_refused_by_name(changes: dict[str, object
     with pytest.raises(BadConfig) as caught:
         replace(ApiSettings(), **changes)
     assert caught.value.where == next(iter(changes))
+
+
+async def test_idle_connections_wake_nobody(serve: Serve) -> None:
+    """The next look is when the first of them has been idle for too long, not before."""
+    async with serve(idle_timeout_s=60.0) as api:
+        wires = [await api.connect() for _ in range(3)]
+        for wire in wires:
+            await wire.call("GET", "/healthz")
+        server = api.server._http
+        server._sweep_out()
+        assert 50 < server.sweeps_at - asyncio.get_running_loop().time() <= 60
+
+
+async def test_no_connections_need_no_timer(serve: Serve) -> None:
+    async with serve() as api:
+        (await api.connect()).close()
+        await until(lambda: api.server._http.connections == 0)
+        api.server._http._sweep_out()
+        assert api.server._http._sweep is None

@@ -61,7 +61,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self.deadline = self._loop.time() + self._limits.idle_timeout_s
+        self._allow(self._limits.idle_timeout_s)
         caller, problem = self._server.connected(self, self._transport)
         self._intake = Intake(self, self._server.router, self._limits, caller, self._tokens)
         if problem is not None:
@@ -96,7 +96,7 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         self._room = asyncio.Event()
         self._transport.pause_reading()
-        self.deadline = self._loop.time() + self._limits.write_timeout_s
+        self._allow(self._limits.write_timeout_s)
 
     def resume_writing(self) -> None:
         if self._room is not None:
@@ -109,11 +109,11 @@ class Connection(asyncio.Protocol):
 
     def begun(self) -> None:
         if self._current is None:
-            self.deadline = self._loop.time() + self._limits.header_timeout_s
+            self._allow(self._limits.header_timeout_s)
 
     def body_begun(self, *, send_continue: bool) -> None:
         if self._current is None and not self._waiting:
-            self.deadline = self._loop.time() + self._limits.body_timeout_s
+            self._allow(self._limits.body_timeout_s)
             if send_continue:
                 self._transport.write(_CONTINUE)
 
@@ -217,7 +217,13 @@ class Connection(asyncio.Protocol):
             seconds = limits.body_timeout_s
         else:
             seconds = limits.idle_timeout_s
-        self.deadline = self._loop.time() + seconds
+        self._allow(seconds)
+
+    def _allow(self, seconds: float) -> None:
+        """Give the client so long for its next step."""
+        self.deadline = deadline = self._loop.time() + seconds
+        if deadline < self._server.sweeps_at:
+            self._server.sweep_by(deadline)
 
     def _write(self, response: Response, *, with_body: bool, close: bool) -> None:
         parts = response.parts
@@ -243,7 +249,7 @@ class Connection(asyncio.Protocol):
             self._transport.write_eof()
         else:  # TLS
             self._transport.close()
-        self.deadline = self._loop.time() + LINGER_S
+        self._allow(LINGER_S)
 
     def _forget_waiting(self) -> None:
         while self._waiting:

@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
+import math
 import socket
 import struct
 from typing import TYPE_CHECKING, cast
 
 from agent.api.callers import Caller, Role, Roles
-from agent.api.http.connection import LINGER_S, Connection
+from agent.api.http.connection import Connection
 from agent.api.http.limits import Limits
 from agent.api.http.messages import Request
 from agent.api.http.router import Router
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
+SWEEP_EVERY_S = 0.05  # at most so often
+
 _log = logging.getLogger(__name__)
 
 
@@ -33,6 +36,7 @@ class HttpServer:
         router: the routes.
         loop: the event loop that everything here runs on.
         stopping: no further request is taken.
+        sweeps_at: loop time of the next look for connections whose time is up.
         tcp_port: where TCP is listened on; 0 when it is not.
     """
 
@@ -40,6 +44,7 @@ class HttpServer:
         self.limits = Limits.of(settings)
         self.router = router
         self.stopping = False
+        self.sweeps_at = math.inf
         self.tcp_port = 0
         self._settings = settings
         self._roles = Roles(settings)
@@ -145,8 +150,6 @@ class HttpServer:
         self._connections.add(connection)
         self._by_uid[caller.uid] = self._by_uid.get(caller.uid, 0) + 1
         connection.uid = caller.uid
-        if self._sweep is None:
-            self._sweep = self.loop.call_later(self._period, self._sweep_out)
         return caller, self._objection(caller)
 
     def disconnected(self, connection: Connection) -> None:
@@ -165,6 +168,13 @@ class HttpServer:
     def refused(self, status: int) -> None:
         """A connection is ended for what was sent on it."""
         self._refusals.inc(1, str(status))
+
+    def sweep_by(self, when: float) -> None:
+        """Sweep at this loop time, which is earlier than the next one."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+        self.sweeps_at = when
+        self._sweep = self.loop.call_at(when, self._sweep_out)
 
     # Inside
 
@@ -190,24 +200,12 @@ class HttpServer:
             return TooMany(f"this user has {settings.max_caller_connections} connections already")
         return None
 
-    @property
-    def _period(self) -> float:
-        """Seconds between two sweeps: a quarter of the shortest time that a client has."""
-        limits = self.limits
-        shortest = min(
-            limits.header_timeout_s,
-            limits.body_timeout_s,
-            limits.idle_timeout_s,
-            limits.write_timeout_s,
-            LINGER_S,
-        )
-        return shortest / 4
-
     def _sweep_out(self) -> None:
-        """One timer for all connections: none is set or cancelled for a request."""
+        """One timer for all connections: it fires when the first one's time may be up."""
         now = self.loop.time()
         for connection in [c for c in self._connections if c.deadline <= now]:
             connection.expire()
-        self._sweep = (
-            self.loop.call_later(self._period, self._sweep_out) if self._connections else None
-        )
+        self._sweep, self.sweeps_at = None, math.inf
+        first = min((c.deadline for c in self._connections), default=math.inf)
+        if first < math.inf:
+            self.sweep_by(max(first, now + SWEEP_EVERY_S))
