@@ -37,6 +37,7 @@ class Outcome:
         messages: acknowledged to the producer.
         lost: of these, never received.
         doubled: received by the application more than once, repeats dropped by id.
+        disordered: received after a later one of the same topic.
         repeats: received again and dropped by id.
         imbalance: enqueued less delivered, evicted, expired, thinned, damaged and queued.
         faults: how often each was done.
@@ -46,6 +47,7 @@ class Outcome:
     messages: int = 0
     lost: int = 0
     doubled: int = 0
+    disordered: int = 0
     repeats: int = 0
     imbalance: int = 0
     faults: dict[str, int] = field(default_factory=lambda: dict.fromkeys(FAULTS, 0))
@@ -63,6 +65,7 @@ def run(quick: bool) -> Table:
         [
             _zero("lost", outcome.lost),
             _zero("delivered twice to the application", outcome.doubled),
+            _zero("out of order within a topic", outcome.disordered),
             _zero("enqueued less all fates and what is queued", outcome.imbalance),
             Row("repeats dropped by id", outcome.repeats, "messages"),
             Row("messages a second, faults included", outcome.messages / outcome.seconds, "/s"),
@@ -99,6 +102,7 @@ async def measure(directory: Path, cuts: int, messages: int, seed: int) -> Outco
     outcome.seconds = time.monotonic() - began
     outcome.lost = len({name(n) for n in range(messages)} - set(delivered))
     outcome.doubled = len(delivered) - len(set(delivered))
+    outcome.disordered = _disordered(delivered)
     outcome.repeats = receiver.ledger.repeats
     spent = sum(
         counts[fate] for fate in ("delivered", "evicted", "expired", "thinned", "damaged", "queued")
@@ -110,6 +114,21 @@ async def measure(directory: Path, cuts: int, messages: int, seed: int) -> Outco
 def name(number: int) -> str:
     """The id of a message."""
     return f"m-{number:08}"
+
+
+def _topic(number: int) -> str:
+    kind = "escalation" if number % 50 == 0 else "telemetry"
+    return f"edge/d/worker/{kind}/{number % 5}"
+
+
+def _disordered(delivered: list[str]) -> int:
+    """How many came, for the first time, after a later one of their topic."""
+    latest: dict[str, int] = {}
+    late = 0
+    for number in (int(id_.removeprefix("m-")) for id_ in dict.fromkeys(delivered)):
+        late += number < latest.get(_topic(number), -1)
+        latest[_topic(number)] = max(number, latest.get(_topic(number), -1))
+    return late
 
 
 async def _arrived(delivered: list[str], messages: int) -> None:
@@ -315,7 +334,7 @@ def _message(number: int, now: float):
 
     kind = "escalation" if number % 50 == 0 else "telemetry"
     payload = json.dumps({"id": name(number), "class": kind}).encode()
-    return Message(name(number), kind, f"edge/d/worker/{kind}/{number % 5}", payload, now, math.inf)
+    return Message(name(number), kind, _topic(number), payload, now, math.inf)
 
 
 def main() -> None:

@@ -18,5 +18,5 @@ async def test_nothing_is_lost_nothing_is_doubled_and_the_account_adds_up(tmp_pa
     assert sum(outcome.faults.values()) == cuts
     assert outcome.faults["kill the agent"] > 0
     assert outcome.messages == messages
-    assert (outcome.lost, outcome.doubled, outcome.imbalance) == (0, 0, 0)
+    assert (outcome.lost, outcome.doubled, outcome.disordered, outcome.imbalance) == (0, 0, 0, 0)
     shutil.rmtree(tmp_path)
