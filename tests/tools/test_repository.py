@@ -140,7 +140,7 @@ def test_two_of_three_root_keys_are_enough_and_one_is_not(tmp_path: Path) -> Non
 def test_refresh_completes_a_change_of_keys_that_was_cut_off(fleet: Fleet) -> None:
     """The new root was written, and the power failed before the targets were signed again."""
     fleet.publish()
-    store = fleet.repository._metadata
+    store = fleet.repository.metadata
     commit = take_keys_away(fleet, "timestamp")
     with pytest.raises(BadKey):
         fleet.repository.rotate_key("targets")

@@ -368,7 +368,7 @@ def sign_as_it_is(fleet: Fleet, path: str, data: bytes) -> None:
     """Sign bytes that the operator's own checks would refuse."""
     from tuf.api.metadata import TargetFile
 
-    store = fleet.repository._metadata
+    store = fleet.repository.metadata
     targets = store.targets()
     targets.signed.targets[path] = TargetFile.from_data(path, data, ["sha256"])
     fleet.repository._write_target(path, data)

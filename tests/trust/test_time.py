@@ -32,7 +32,7 @@ def test_a_clock_that_fell_back_does_not_revive_what_expired(fleet: Fleet) -> No
     fleet.clock.now = NOW + 20 * DAY
     fleet.install()
     fleet.operator.now = NOW - 5 * DAY  # signed with an expiry before what the device has seen
-    short = fleet.repository._metadata
+    short = fleet.repository.metadata
     timestamp = short.timestamp()
     fleet.operator.now = NOW - 15 * DAY
     short.commit_timestamp(timestamp)
@@ -75,7 +75,7 @@ def test_a_device_without_network_goes_on_for_years(fleet: Fleet) -> None:
 def test_a_stolen_timestamp_key_does_not_lock_the_device_for_ever(fleet: Fleet) -> None:
     """The thief signs version 1,000,000; new keys for the role start the counters again."""
     fleet.publish("1.0.0")
-    store = fleet.repository._metadata
+    store = fleet.repository.metadata
     timestamp = store.timestamp()
     honest = timestamp.signed.version
     timestamp.signed.version = 1_000_000

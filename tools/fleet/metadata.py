@@ -94,7 +94,7 @@ class MetadataStore:
         delegators = [root.signed] if before is None else [before, root.signed]
         if before is not None:
             root.signed.version = before.version + 1
-        self._sign(root, "root", delegators)
+        self.sign(root, "root", delegators)
         write_atomically(self._directory / f"{root.signed.version}.root.json", root.to_bytes())
 
     def commit(self, changed: "Mapping[str, Metadata[Targets]]") -> None:
@@ -106,7 +106,7 @@ class MetadataStore:
         snapshot = self._or_new("timestamp.json", self.snapshot, Snapshot)
         for role, metadata in changed.items():
             _raise_version(metadata)
-            self._sign(metadata, role, [self._delegator(role, changed)])
+            self.sign(metadata, role, [self._delegator(role, changed)])
             data = metadata.to_bytes()
             write_atomically(self._directory / f"{metadata.signed.version}.{role}.json", data)
             file = MetaFile.from_data(metadata.signed.version, data, ["sha256"])
@@ -116,7 +116,7 @@ class MetadataStore:
     def commit_snapshot(self, snapshot: "Metadata[Snapshot]") -> None:
         """Sign and write a snapshot, and the timestamp that names it."""
         _raise_version(snapshot)
-        self._sign(snapshot, "snapshot", [self.root().signed])
+        self.sign(snapshot, "snapshot", [self.root().signed])
         data = snapshot.to_bytes()
         write_atomically(self._directory / f"{snapshot.signed.version}.snapshot.json", data)
         timestamp = self._or_new("timestamp.json", self.timestamp, Timestamp)
@@ -127,7 +127,7 @@ class MetadataStore:
     def commit_timestamp(self, timestamp: "Metadata[Timestamp]") -> None:
         """Sign and write a timestamp: from here on, devices see what it names."""
         _raise_version(timestamp)
-        self._sign(timestamp, "timestamp", [self.root().signed])
+        self.sign(timestamp, "timestamp", [self.root().signed])
         write_atomically(self._directory / "timestamp.json", timestamp.to_bytes())
 
     def _or_new(self, name: str, load: Any, payload: Any) -> Any:
@@ -138,7 +138,12 @@ class MetadataStore:
             return self.root().signed
         return (changed.get("targets") or self.targets()).signed
 
-    def _sign(self, metadata: "Metadata[Any]", role: str, delegators: Sequence[Any]) -> None:
+    def sign(self, metadata: "Metadata[Any]", role: str, delegators: Sequence[Any]) -> None:
+        """Date a document and sign it with every key at hand, enough for each of its delegators.
+
+        Raises:
+            BadKey: not enough of the keys are at hand.
+        """
         metadata.signed.expires = self._now() + timedelta(days=valid_days(role))
         metadata.signatures.clear()
         for key in _keys(delegators, role):

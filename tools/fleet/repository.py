@@ -58,6 +58,9 @@ class Repository:
         keys_dir: of the private keys.
         passphrase: asked for key files; none for development keys.
         clock: for expiry dates.
+
+    Attributes:
+        metadata: the signed documents, for what goes below publishing.
     """
 
     def __init__(
@@ -70,7 +73,7 @@ class Repository:
     ) -> None:
         self._directory = directory
         self._keys = KeyStore(keys_dir, passphrase)
-        self._metadata = MetadataStore(directory / "metadata", self._keys, clock or SystemClock())
+        self.metadata = MetadataStore(directory / "metadata", self._keys, clock or SystemClock())
 
     @classmethod
     def create(
@@ -92,21 +95,21 @@ class Repository:
         if not 1 <= root_threshold <= root_keys:
             raise BadRequest("the threshold is between 1 and the number of root keys")
         repository = cls(directory, keys_dir, passphrase=passphrase, clock=clock)
-        if repository._metadata.exists:
+        if repository.metadata.exists:
             raise BadRequest("there is a repository already", where=str(directory))
         root = Metadata(Root(version=1, consistent_snapshot=True))
         for role in TOP_ROLES:
             for _ in range(root_keys if role == "root" else 1):
                 root.signed.add_key(repository._keys.generate(role, scheme), role)
         root.signed.roles["root"].threshold = root_threshold
-        repository._metadata.write_root(root)
+        repository.metadata.write_root(root)
         targets = Metadata(Targets(unrecognized_fields={LAYOUT_FIELD: NEWEST_LAYOUT}))
-        repository._metadata.commit({"targets": targets})
+        repository.metadata.commit({"targets": targets})
         return repository
 
     def root_bytes(self) -> bytes:
         """The newest root: what a device is provisioned with."""
-        return self._metadata.root_bytes()
+        return self.metadata.root_bytes()
 
     # Packages.
 
@@ -125,12 +128,12 @@ class Repository:
         manifest, files = read_package(package)
         prefix = f"{manifest.name}/{manifest.version}/"
         found = {prefix + path: _target_file(prefix + path, data) for path, data in files.items()}
-        targets = self._metadata.targets(role)
+        targets = self.metadata.targets(role)
         self._refuse_change(manifest.ref, found)
         for path, data in files.items():
             self._write_target(prefix + path, data)
         targets.signed.targets.update(found)
-        self._metadata.commit({role: targets})
+        self.metadata.commit({role: targets})
         return manifest.ref
 
     def withdraw(self, ref: ModelRef) -> None:
@@ -141,22 +144,22 @@ class Repository:
         """
         prefix = f"{ref.name}/{ref.version}/"
         changed = {}
-        for role in self._metadata.roles():
-            targets = self._metadata.targets(role)
+        for role in self.metadata.roles():
+            targets = self.metadata.targets(role)
             kept = {p: t for p, t in targets.signed.targets.items() if not p.startswith(prefix)}
             if len(kept) < len(targets.signed.targets):
                 targets.signed.targets = kept
                 changed[role] = targets
         if not changed:
             raise NotFound("the version is not published", where=str(ref))
-        self._metadata.commit(changed)
+        self.metadata.commit(changed)
         shutil.rmtree(self._directory / "targets" / prefix, ignore_errors=True)
 
     def published(self) -> dict[ModelRef, str]:
         """Every published version with the role that signs it."""
         found = {}
-        for role in self._metadata.roles():
-            for path in self._metadata.targets(role).signed.targets:
+        for role in self.metadata.roles():
+            for path in self.metadata.targets(role).signed.targets:
                 name, version, file = path.split("/", 2)
                 if file == "model.toml":
                     found[ModelRef(name, version)] = role
@@ -175,26 +178,26 @@ class Repository:
             BadKey: a role has to be renewed and its keys are not at hand.
         """
         renewed = self._refresh_root()
-        targets = {role: self._metadata.targets(role) for role in self._metadata.roles()}
+        targets = {role: self.metadata.targets(role) for role in self.metadata.roles()}
         due = {role: metadata for role, metadata in targets.items() if self._is_due(metadata, role)}
-        snapshot = self._metadata.snapshot()
+        snapshot = self.metadata.snapshot()
         if due:
-            self._metadata.commit(due)
+            self.metadata.commit(due)
             return [*renewed, *due, "snapshot", "timestamp"]
         if self._is_due(snapshot, "snapshot"):
-            self._metadata.commit_snapshot(snapshot)
+            self.metadata.commit_snapshot(snapshot)
             return [*renewed, "snapshot", "timestamp"]
-        self._metadata.commit_timestamp(self._metadata.timestamp())
+        self.metadata.commit_timestamp(self.metadata.timestamp())
         return [*renewed, "timestamp"]
 
     def inspect(self) -> list[RoleStatus]:
         """Every role, top-level first."""
-        root = self._metadata.root()
+        root = self.metadata.root()
         documents: dict[str, Metadata[Any]] = {
             "root": root,
-            "snapshot": self._metadata.snapshot(),
-            "timestamp": self._metadata.timestamp(),
-            **{role: self._metadata.targets(role) for role in self._metadata.roles()},
+            "snapshot": self.metadata.snapshot(),
+            "timestamp": self.metadata.timestamp(),
+            **{role: self.metadata.targets(role) for role in self.metadata.roles()},
         }
         return [self._status(role, document) for role, document in documents.items()]
 
@@ -231,7 +234,7 @@ class Repository:
         Raises:
             NotFound: no role has it. BadRequest: a role would be left with too few keys.
         """
-        root = self._metadata.root().signed
+        root = self.metadata.root().signed
         whole = _whole_id(root, keyid)
         roles = [name for name, role in root.roles.items() if whole in role.keyids]
         for role in roles:
@@ -249,7 +252,7 @@ class Repository:
     def rotate_key(self, role: str, scheme: Scheme = "ed25519") -> tuple[str, list[str]]:
         """Replace all keys of a top-level role by one new key. Returns the new id and the old ones."""
         key = self._keys.generate(_top_level(role), scheme)
-        old = list(self._metadata.root().signed.roles[role].keyids)
+        old = list(self.metadata.root().signed.roles[role].keyids)
 
         def change(root: Root) -> None:
             for keyid in old:
@@ -262,7 +265,7 @@ class Repository:
 
     def set_threshold(self, role: str, threshold: int) -> None:
         """How many signatures a top-level role needs. Raises BadRequest beyond its keys."""
-        known = len(self._metadata.root().signed.roles[_top_level(role)].keyids)
+        known = len(self.metadata.root().signed.roles[_top_level(role)].keyids)
         if not 1 <= threshold <= known:
             raise BadRequest(f"the role has {known} keys", where=role)
         self._change_root(lambda root: setattr(root.roles[role], "threshold", threshold), role)
@@ -275,34 +278,34 @@ class Repository:
             patterns: model names, with ``*`` as a wildcard, for example ``vision-*``.
             scheme: of its new key.
         """
-        if role in TOP_ROLES or role in self._metadata.roles():
+        if role in TOP_ROLES or role in self.metadata.roles():
             raise BadRequest("there is such a role already", where=role)
         key = self._keys.generate(role, scheme)
-        targets = self._metadata.targets()
+        targets = self.metadata.targets()
         paths = [f"{pattern}/*/*" for pattern in patterns]
         delegations = targets.signed.delegations or Delegations({}, {})
         team = DelegatedRole(role, [], 1, terminating=True, paths=paths)
         delegations.roles = {**(delegations.roles or {}), role: team}
         targets.signed.delegations = delegations
         targets.signed.add_key(key, role)
-        self._metadata.commit({"targets": targets, role: Metadata(Targets())})
+        self.metadata.commit({"targets": targets, role: Metadata(Targets())})
         return key.keyid
 
     def _change_root(self, change: "Callable[[Root], object]", *roles: str) -> None:
         """A new root, and the metadata of the changed roles signed again by their new keys."""
-        before = self._metadata.root()
+        before = self.metadata.root()
         root = Metadata(copy.deepcopy(before.signed))
         change(root.signed)
-        self._metadata.write_root(root, before.signed)
+        self.metadata.write_root(root, before.signed)
         if "targets" in roles:
-            self._metadata.commit({"targets": self._metadata.targets()})
+            self.metadata.commit({"targets": self.metadata.targets()})
         elif "snapshot" in roles:
-            self._metadata.commit_snapshot(self._metadata.snapshot())
+            self.metadata.commit_snapshot(self.metadata.snapshot())
         elif "timestamp" in roles:
-            self._metadata.commit_timestamp(self._metadata.timestamp())
+            self.metadata.commit_timestamp(self.metadata.timestamp())
 
     def _refresh_root(self) -> list[str]:
-        root = self._metadata.root()
+        root = self.metadata.root()
         keys = [root.signed.get_key(keyid) for keyid in root.signed.roles["root"].keyids]
         if self._is_due(root, "root") and all(self._keys.has(key) for key in keys):
             self._change_root(lambda _: None)
@@ -310,12 +313,12 @@ class Repository:
         return []
 
     def _is_due(self, metadata: "Metadata[Any]", role: str) -> bool:
-        half_way = self._metadata.age(metadata, role) >= RENEW_AT
-        return half_way or not self._metadata.is_valid(metadata, role)
+        half_way = self.metadata.age(metadata, role) >= RENEW_AT
+        return half_way or not self.metadata.is_valid(metadata, role)
 
     def _status(self, role: str, metadata: "Metadata[Any]") -> RoleStatus:
         of_targets = role not in TOP_ROLES
-        parent = self._metadata.targets() if of_targets else self._metadata.root()
+        parent = self.metadata.targets() if of_targets else self.metadata.root()
         delegator: Root | Targets = parent.signed
         wanted = delegator.get_delegated_role(role)
         at_hand = (k for k in wanted.keyids if self._keys.has(delegator.get_key(k)))
@@ -326,8 +329,8 @@ class Repository:
 
     def _refuse_change(self, ref: ModelRef, files: "dict[str, TargetFile]") -> None:
         prefix = f"{ref.name}/{ref.version}/"
-        for role in self._metadata.roles():
-            targets = self._metadata.targets(role).signed.targets
+        for role in self.metadata.roles():
+            targets = self.metadata.targets(role).signed.targets
             known = {path: file for path, file in targets.items() if path.startswith(prefix)}
             if known and known != files:
                 hint = "Raise the version in model.toml"
