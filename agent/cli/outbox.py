@@ -1,19 +1,18 @@
 """`edge-agent outbox`: what the device still owes the cloud."""
 
-import contextlib
 import dataclasses
 import os
-import sqlite3
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from agent.cli.options import config_option, emit_json, emit_table, find_config, json_option
-from agent.errors import NotFound
 
-MAX_SHOWN_BYTES = 1 << 24  # payloads read to show their sizes
+if TYPE_CHECKING:
+    from agent.store.inspection import Look
+    from agent.types import Message
 
 
 @click.command()
@@ -26,41 +25,42 @@ def outbox(config_path: Path | None, limit: int, as_json: bool) -> None:
     Reads the database of the device; the daemon may be running or not.
     """
     from agent.config.read import load
+    from agent.store.inspection import look
 
-    account, waiting = examine(load(find_config(config_path), os.environ).device.database, limit)
-    if as_json:
-        emit_json({"account": account, "next": waiting})
-        return
-    headers = ("CLASS", *next(iter(account.values())))
-    emit_table(headers, [(kind, *counts.values()) for kind, counts in account.items()])
-    if waiting:
+    seen = look(load(find_config(config_path), os.environ).device.database, peek=limit)
+    emit_json(describe(seen)) if as_json else print_look(describe(seen))
+
+
+def describe(seen: "Look") -> dict[str, Any]:
+    """What is in the file, as it is printed for scripts."""
+    return {
+        "database": str(seen.path),
+        "bytes": seen.bytes,
+        "schema": seen.schema,
+        "tables": {table.name: table.rows for table in seen.tables},
+        "set_aside": [str(path) for path in seen.set_aside],
+        "account": {
+            kind: dataclasses.asdict(counts) for kind, counts in seen.counts.by_class.items()
+        },
+        "next": [_plain(row.message) for row in seen.next],
+    }
+
+
+def print_look(seen: dict[str, Any]) -> None:
+    """The same for a person: the account, what goes next, what is wrong."""
+    click.echo(f"{seen['database']}: {seen['bytes'] / 2**20:.1f} MiB, schema {seen['schema']}")
+    for path in seen["set_aside"]:
+        click.echo(f"damaged and set aside: {path}")
+    click.echo()
+    headers = ("CLASS", *(name.upper() for name in next(iter(seen["account"].values()))))
+    emit_table(headers, [(kind, *counts.values()) for kind, counts in seen["account"].items()])
+    if seen["next"]:
         click.echo()
-        rows = [(m["class"], m["age_s"], m["bytes"], m["topic"]) for m in waiting]
+        rows = [(m["class"], m["age_s"], m["bytes"], m["topic"]) for m in seen["next"]]
         emit_table(("NEXT", "AGE S", "BYTES", "TOPIC"), rows)
 
 
-def examine(database: Path, limit: int) -> tuple[dict[str, dict[str, int]], list[dict[str, Any]]]:
-    """The account by class and the next messages, read without disturbing a daemon.
-
-    Raises:
-        NotFound: the device has no database yet.
-    """
-    from agent.store.outbox import CLASSES, read_counts, read_pending
-
-    if not database.exists():
-        raise NotFound("the device has no database yet", where=str(database), hint="edge-agent run")
-    with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-        counts = read_counts(connection)
-        account = {str(kind): dataclasses.asdict(counts.by_class[kind]) for kind in CLASSES}
-        queued = [
-            row
-            for kind in CLASSES
-            for row in read_pending(connection, kind, 0, limit, MAX_SHOWN_BYTES)
-        ]
-    return account, [_plain(row.message) for row in queued[:limit]]
-
-
-def _plain(message: Any) -> dict[str, Any]:
+def _plain(message: "Message") -> dict[str, Any]:
     return {
         "id": message.id,
         "class": message.kind,

@@ -68,7 +68,9 @@ def look(path: Path, *, peek: int = 20) -> Look:
         StorageFailed: it cannot be read.
     """
     if not path.exists():
-        raise NotFound("there is no database yet", where=str(path), hint="Start the agent once.")
+        raise NotFound(
+            "there is no database yet", where=str(path), hint="Start the agent once: edge-agent run"
+        )
     try:
         with closing(connect(path, read_only=True)) as connection:
             return Look(
