@@ -278,7 +278,9 @@ async def test_idle_connections_wake_nobody(serve: Serve) -> None:
 
 async def test_no_connections_need_no_timer(serve: Serve) -> None:
     async with serve() as api:
-        (await api.connect()).close()
+        wire = await api.connect()
+        await wire.call("GET", "/healthz")
+        wire.close()
         await until(lambda: api.server._http.connections == 0)
         api.server._http._sweep_out()
         assert api.server._http._sweep is None

@@ -15,7 +15,7 @@ from agent.api.http.router import Router
 from agent.api.http.socketfile import BACKLOG, open_listener, remove
 from agent.api.settings import ApiSettings
 from agent.api.tokens import NOBODY, Tokens
-from agent.errors import AgentError, Forbidden, NotReachable, TooMany
+from agent.errors import AgentError, Forbidden, NotReachable, NotReady, TooMany
 from agent.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -190,6 +190,8 @@ class HttpServer:
         return Caller(uid, gid, pid, self._roles.role(uid, gid))
 
     def _objection(self, caller: Caller) -> AgentError | None:
+        if self.stopping:  # it was accepted just before
+            return NotReady("the agent is stopping")
         if caller.role is Role.NONE:
             return Forbidden("this user has no role here", hint="Add it to a role in the table api")
         settings = self._settings
