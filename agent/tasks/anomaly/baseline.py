@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-BLOCK_ROWS = 32  # rows after which the reference moves
 CHANNELS = 3  # level, residual, machine
 _CLIP = 1000.0  # scaled readings beyond this carry no more information
 _OUTLIER = 10.0  # in the healthy past, readings beyond this count as this

@@ -27,9 +27,10 @@ from agent.tasks.anomaly.alarm import (
     HysteresisState,
     SensorShare,
 )
-from agent.tasks.anomaly.baseline import BLOCK_ROWS, Baseline, Views
+from agent.tasks.anomaly.baseline import Baseline, Views
 from agent.tasks.anomaly.intake import Intake, IntakeState
 from agent.tasks.anomaly.model import AnomalyModel, Described, Runnable
+from agent.tasks.anomaly.pace import BLOCK_ROWS, Pace, PaceState
 from agent.tasks.anomaly.recent import Recent, RecentState
 from agent.tasks.anomaly.settings import AnomalySettings
 from agent.types import Rows
@@ -43,8 +44,6 @@ Phase = Literal["learning", "watching"]
 
 FORMAT = 1
 TOP_SENSORS = 5  # named in an alarm
-FOLLOW_BELOW = 0.5  # score; a block is healthy when all of it stays below
-RECOVERED = 0.7  # of a warning's peak; below it the worst is over
 HEALTHY_QUANTILE = 99.5  # percent of the healthy past that must score below the threshold's margin
 
 _NAMESPACE = uuid.UUID("5b5a5e6e-52a5-4a5b-9d0a-0e0b6c1f9a11")  # of the ids of warnings
@@ -85,11 +84,11 @@ class State(msgspec.Struct):
     intake: IntakeState
     recent: RecentState
     hysteresis: HysteresisState
+    pace: PaceState
+    window: tuple[int, int, int]  # the model's: smooth, points, step
     learning: list[bytes] = []  # rows of the healthy past, float64, as many values as sensors then
     baseline: Baseline | None = None
     threshold: float = 0.0
-    block: int = 0  # rows scored since the last block ended
-    worst: float = 0.0  # highest score among them
     format: int = FORMAT
 
 
@@ -106,7 +105,7 @@ class AnomalyDetector:
         """
         self._model = AnomalyModel(model, manifest)
         self._settings = settings or AnomalySettings()
-        self._take_over(State(IntakeState(), RecentState(), HysteresisState()))
+        self._take_over(self._nothing())
 
     def push(self, rows: Rows) -> Outcome:
         """Take rows, in any order; score what can be scored.
@@ -144,11 +143,11 @@ class AnomalyDetector:
                 self._intake.state,
                 self._recent.state(),
                 self._hysteresis.state,
+                self._pace.state,
+                self._window(),
                 self._learning,
                 self._views.baseline if self._views else None,
                 self._threshold,
-                self._block,
-                self._worst,
             )
         )
 
@@ -156,19 +155,29 @@ class AnomalyDetector:
         """Go on from a saved state.
 
         Raises:
-            BadPayload: it is no state of this format; nothing has changed.
+            BadPayload: it is no state of this format, or was learned with a model of another window;
+                nothing has changed.
         """
+        before = dict(vars(self))
         try:
             found = msgspec.msgpack.decode(state, type=State)
-        except msgspec.MsgspecError as error:
+            if (found.format, found.window) != (FORMAT, self._window()):
+                raise BadPayload(f"the state is of format {found.format}, window {found.window}")
+            self._take_over(found)
+        except (msgspec.MsgspecError, ValueError) as error:  # the second: tables that do not fit
+            vars(self).update(before)
             raise BadPayload(f"not a detector's state: {error}") from error
-        if found.format != FORMAT:
-            raise BadPayload(f"the state is of format {found.format}, not {FORMAT}")
-        self._take_over(found)
 
     def relearn(self) -> None:
         """Forget what is normal; the next rows are the healthy past."""
-        self._take_over(State(IntakeState(), RecentState(), HysteresisState()))
+        self._take_over(self._nothing())
+
+    def _window(self) -> tuple[int, int, int]:
+        shape = self._model.shape
+        return shape.smooth, shape.points, shape.step
+
+    def _nothing(self) -> State:
+        return State(IntakeState(), RecentState(), HysteresisState(), PaceState(), self._window())
 
     def _take_over(self, state: State) -> None:
         settings = self._settings
@@ -179,9 +188,9 @@ class AnomalyDetector:
         self._hysteresis = Hysteresis(
             settings.raise_rows, settings.within_rows, settings.clear_score, state.hysteresis
         )
+        self._pace = Pace(settings.follow_rows, state.pace)
         self._learning = state.learning
         self._threshold = state.threshold
-        self._block, self._worst = state.block, state.worst
         self._views: Views | None = None
         if state.baseline is not None:
             self._views = Views(state.baseline, self._model.shape.smooth)
@@ -232,21 +241,19 @@ class AnomalyDetector:
                 yield from self._by_blocks(self._views, run[-ready:], block)
 
     def _by_blocks(self, views: Views, times: "Floats", block: "Floats") -> "Iterator[_Part]":
-        """Score rows without a gap: [m] times, [h + m, k] rows; the baseline follows between blocks.
-
-        Blocks are counted from the first row ever scored, so that it does not matter in how many
-        pieces the rows arrive.
-        """
-        past, at = self._model.shape.rows - 1, 0
+        """Score rows without a gap: [m] times, [h + m, k] rows; the baseline follows between blocks."""
+        shape, at = self._model.shape, 0
+        past = shape.rows - 1
         rows = block[len(block) - len(times) - past :]
         while at < len(times):
-            end = min(len(times), at + BLOCK_ROWS - self._block)
+            end = min(len(times), at + self._pace.room)
             part = self._part(views, times[at:end], views.means(rows[at : end + past]))
-            yield part
-            self._block += end - at
-            self._worst = max(self._worst, float(part.scores.max()))
-            if self._block == BLOCK_ROWS:
-                self._end_block(views, part.means[-min(BLOCK_ROWS, self._model.shape.span) :])
+            yield part  # and come back when the warnings know of it
+            step = self._pace.push(part.scores, self._hysteresis.state)
+            if step is not None:
+                views.follow(
+                    part.means[-min(BLOCK_ROWS, shape.span) :], step.share, healthy=step.healthy
+                )
             at = end
 
     def _part(self, views: Views, times: "Floats", means: "Floats") -> "_Part":
@@ -255,16 +262,6 @@ class AnomalyDetector:
         scores = np.maximum(_opinion(evidence) - zero, 0.0) / (self._threshold - zero)
         blame = np.logaddexp(0.0, evidence[..., 1].astype(np.float64))
         return _Part(times, scores, blame / blame.sum(axis=1, keepdims=True), means)
-
-    def _end_block(self, views: Views, means: "Floats") -> None:
-        warning = self._hysteresis.state
-        healthy = self._worst < FOLLOW_BELOW and warning.since is None
-        # Mended, but not yet as before (a motor cools slowly): what is left becomes normal.
-        recovering = warning.since is not None and self._worst < RECOVERED * warning.peak
-        share = BLOCK_ROWS / max(self._settings.follow_rows, BLOCK_ROWS)
-        follows = self._settings.follow_rows > 0 and (healthy or recovering)
-        views.follow(means, share if follows else 0.0, healthy=healthy)
-        self._block, self._worst = 0, 0.0
 
     # Alarms.
 

@@ -6,7 +6,8 @@ from signals import HEALTHY_ROWS, ROWS, Machine, machine
 
 from agent.pipelines.sources.simulator import Episode, simulate
 from agent.tasks.anomaly import AnomalySettings
-from agent.tasks.anomaly.baseline import BLOCK_ROWS, CHANNELS, Baseline, Views
+from agent.tasks.anomaly.baseline import CHANNELS, Baseline, Views
+from agent.tasks.anomaly.pace import BLOCK_ROWS
 from agent.tasks.anomaly.windows import Shape, compress, cut
 
 FOLLOW_ROWS = AnomalySettings().follow_rows

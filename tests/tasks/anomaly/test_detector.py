@@ -162,6 +162,26 @@ def test_a_state_that_is_none_is_refused_and_nothing_changes(data: bytes) -> Non
     assert detector.push(simulate(10, seed=1).rows).phase == "learning"
 
 
+def test_a_state_of_a_model_with_another_window_is_refused() -> None:
+    session, manifest = shipped()
+    other = {**manifest.parameters, "smooth": manifest.parameters["smooth"] + 1}
+    wider = AnomalyDetector(session, msgspec.structs.replace(manifest, parameters=other))
+    wider.push(simulate(700, seed=1).rows)
+    with pytest.raises(BadPayload):
+        new().restore(wider.state())
+
+
+def test_a_state_whose_tables_do_not_fit_is_refused_and_nothing_changes() -> None:
+    detector = new()
+    detector.push(simulate(700, seed=1).rows)
+    before = detector.state()
+    spoiled = msgspec.msgpack.decode(before)
+    spoiled["baseline"]["covariance"].pop()
+    with pytest.raises(BadPayload):
+        detector.restore(msgspec.msgpack.encode(spoiled))
+    assert detector.state() == before
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [("points", 31), ("points", "many"), ("smooth", 0), ("threshold", -9.0), ("zero", None)],
