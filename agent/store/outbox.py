@@ -206,7 +206,9 @@ class _Put:
         insert(connection, self._messages)
 
     def tell(self, committed: "asyncio.Future[None]") -> None:
-        """Pass the outcome of the commit on."""
+        """Pass the outcome of the commit on; `run` was never called if it could not even begin."""
+        with self._lock:
+            self._taken = True
         error = committed.exception()
         for waiter in self.waiters:
             if waiter.done():

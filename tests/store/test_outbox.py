@@ -409,6 +409,19 @@ async def test_a_full_disk_refuses_the_message_and_keeps_the_account(database, o
     assert await outbox.delivered([f"id-{n:06}" for n in range(100)]) == put
 
 
+async def test_a_transaction_that_cannot_begin_holds_no_later_producer_up(database, outbox):
+    """Another program holds the lock for longer than the agent waits; then it lets go."""
+    await database.write(lambda c: c.execute("PRAGMA busy_timeout = 10").fetchone())
+    other = sqlite3.connect(database.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StorageFailed, match="locked"):
+        await outbox.put([message(1)])
+    other.execute("ROLLBACK")
+    other.close()
+    await asyncio.wait_for(outbox.put([message(2)]), 10)
+    assert (await outbox.counts()).total.enqueued == 1
+
+
 def test_a_producer_that_fails_after_the_insert_takes_its_rows_back(tmp_path):
     connection = connect(tmp_path / "outbox.db")
     migrate(connection)

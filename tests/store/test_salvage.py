@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agent.errors import StorageFailed
 from agent.store import salvage, streams
 from agent.store.connection import connect
 from agent.store.db import Database
@@ -163,6 +164,24 @@ async def test_damage_met_while_running_is_salvaged_without_a_restart(path):
     counts = (await outbox.counts()).total
     assert counts.queued == 1
     assert gone + database.salvage.messages >= 0
+    await database.close()
+
+
+async def test_damage_that_cannot_be_salvaged_fails_every_write_and_hangs_none(path):
+    """A directory stands where the rebuilt file would go."""
+    database = Database.open(path, clock=FakeClock())
+    outbox = Outbox(database)
+    await outbox.start()
+    checkpoint(path)
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(path.stat().st_size - 4096))
+    path.with_name("agent.db.rebuilding").mkdir()
+    for _ in range(3):
+        with pytest.raises(StorageFailed):
+            await outbox.put([message(9000)])
+    with pytest.raises(StorageFailed):
+        await outbox.counts()
     await database.close()
 
 
