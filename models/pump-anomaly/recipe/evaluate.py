@@ -1,13 +1,16 @@
 """What the packaged model is worth, through the very detector that runs on the device.
 
-    python models/pump-anomaly/recipe/evaluate.py [--skab DIR] [--nab FILE]
+    python models/pump-anomaly/recipe/evaluate.py [--skab DIR] [--nab DIR]
 
-Always on the simulator; on the Skoltech Anomaly Benchmark (SKAB, github.com/waico/SKAB) where it is
+Always on the simulator. On the Skoltech Anomaly Benchmark (SKAB, github.com/waico/SKAB) where it is
 given: the first 400 rows of a run are its healthy past, the others are scored row by row, and F1,
-false alarm rate and missing alarm rate are pooled over the runs.
+false alarm rate and missing alarm rate are pooled over the runs; once for rows over the threshold,
+once for rows under a warning. On recordings of the Numenta Anomaly Benchmark (github.com/numenta/NAB)
+with their `windows.json`: a week of five-minute rows is the healthy past.
 """
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -31,6 +34,8 @@ from agent.types import Rows  # noqa: E402
 FAULTS: tuple[Fault, ...] = ("cavitation", "closing valve", "bearing wear")
 PUMPS = 20  # of each fault
 HEALTHY_ROWS = 20_000
+SKAB_HEALTHY = 400  # rows
+NAB_SETTINGS = AnomalySettings(learn_rows=7 * 288, max_gap_s=3600.0)
 Metrics = list[tuple[str, str, float]]
 
 
@@ -87,20 +92,31 @@ def _median(values: Sequence[float]) -> float:
 
 
 def skab(package: Path, folder: Path) -> None:
-    """F1, FAR and MAR pooled over all runs below the folder."""
-    counts = {"score": np.zeros(4), "warning": np.zeros(4)}
-    for path in sorted(folder.glob("valve*/*.csv")) + sorted(folder.glob("other/*.csv")):
-        with open_recording(path) as recording:
-            part = next(recording.parts(100_000))
-        truth = part.labels["anomaly"][400:] > 0
-        outcome = watch(package, part.rows)
-        scores = np.zeros(len(part.rows))
-        scores[np.searchsorted(part.rows.time, outcome.times)] = outcome.scores
-        counts["score"] += _confusion(scores[400:] >= 1.0, truth)
-        counts["warning"] += _confusion(warned(part.rows, outcome)[400:], truth)
-    for name, (tp, fp, fn, tn) in counts.items():
-        f1 = 2 * tp / (2 * tp + fp + fn)
-        print(f"SKAB by {name:8} F1 {f1:.3f}  FAR {fp / (fp + tn):.2%}  MAR {fn / (fn + tp):.2%}")
+    """F1, FAR and MAR pooled over the runs of each folder, and over all."""
+    totals: dict[str, dict[str, NDArray[np.float64]]] = {}
+    for path in sorted(folder.glob("[!a]*/*.csv")):  # all but the anomaly-free recording
+        for name, counts in _of_run(package, path).items():
+            for part in (path.parent.name, "all"):
+                totals.setdefault(part, {}).setdefault(name, np.zeros(4))
+                totals[part][name] += counts
+    for part, by_name in sorted(totals.items(), key=lambda item: (item[0] == "all", item[0])):
+        for name, (tp, fp, fn, tn) in by_name.items():
+            f1, far, mar = 2 * tp / (2 * tp + fp + fn), fp / (fp + tn), fn / (fn + tp)
+            print(f"SKAB {part:7} by {name:8} F1 {f1:.3f}  FAR {far:6.2%}  MAR {mar:6.2%}")
+
+
+def _of_run(package: Path, path: Path) -> dict[str, NDArray[np.float64]]:
+    """Confusion counts of the rows after the healthy past, by score and by warning."""
+    with open_recording(path) as recording:
+        part = next(recording.parts(100_000))
+    truth = part.labels["anomaly"][SKAB_HEALTHY:] > 0
+    outcome = watch(package, part.rows, AnomalySettings(learn_rows=SKAB_HEALTHY))
+    scores = np.zeros(len(part.rows))
+    scores[np.searchsorted(part.rows.time, outcome.times)] = outcome.scores
+    return {
+        "score": _confusion(scores[SKAB_HEALTHY:] >= 1.0, truth),
+        "warning": _confusion(warned(part.rows, outcome)[SKAB_HEALTHY:], truth),
+    }
 
 
 def _confusion(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -108,14 +124,21 @@ def _confusion(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> NDArray[np
     return np.array([np.count_nonzero(a & b) for a, b in pairs], float)
 
 
-def nab(package: Path, path: Path) -> None:
-    """Warnings on a recording of the Numenta Anomaly Benchmark, for a person to compare."""
-    with open_recording(path) as recording:
-        rows = next(recording.parts(1_000_000)).rows
-    settings = AnomalySettings(max_gap_s=3600.0, learn_rows=2000)
-    for alarm in watch(package, rows, settings).alarms:
+def nab(package: Path, folder: Path) -> None:
+    """Which labelled windows of the Numenta Anomaly Benchmark had a warning, and how many had none."""
+    windows = json.loads((folder / "windows.json").read_text())
+    for name, labelled in windows.items():
+        with open_recording(folder / Path(name).name) as recording:
+            rows = next(recording.parts(1_000_000)).rows
+        alarms = watch(package, rows, NAB_SETTINGS).alarms
+        raised = np.array([a.time for a in alarms if a.kind == "raised"])
+        edges = np.array(labelled, "datetime64[s]").astype(float)
+        inside = (raised[:, None] >= edges[:, 0]) & (raised[:, None] <= edges[:, 1])
+        days = (rows.time[-1] - rows.time[NAB_SETTINGS.learn_rows]) / 86_400
+        false = np.count_nonzero(~inside.any(axis=1))
         print(
-            f"{path.name}: {alarm.kind} {np.datetime64(int(alarm.time), 's')} peak {alarm.peak:.2f}"
+            f"NAB {Path(name).stem}: {np.count_nonzero(inside.any(axis=0))} of {len(edges)} labelled "
+            f"windows warned of, {false} warnings outside them in {days:.0f} days"
         )
 
 
