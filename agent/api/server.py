@@ -54,6 +54,7 @@ class ApiServer:
 
     async def close(self, deadline_s: float = 5.0) -> None:
         """Answer what has arrived until the deadline, then cut off. Idempotent."""
+        self._service.starting = "the agent is stopping"
         await self._http.close(deadline_s)
         if self._passing is not None:
             remove(self.descriptors, self._inode)

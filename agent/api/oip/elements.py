@@ -44,7 +44,7 @@ def element_count(shape: Sequence[int], name: str) -> int:
     Raises:
         BadTensor: a dimension is negative, or the product is beyond reason.
     """
-    if any(size < 0 for size in shape):
+    if min(shape, default=0) < 0:
         raise BadTensor(f"the shape {list(shape)} has a negative size", where=name)
     count = math.prod(shape)
     if count > MAX_ELEMENTS:

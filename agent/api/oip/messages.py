@@ -87,6 +87,6 @@ def encode_response(response: InferenceResponse) -> bytes:
 def _check_names(names: list[str], where: str) -> None:
     if len(names) > MAX_TENSORS:
         raise BadPayload(f"more than {MAX_TENSORS} tensors", where=where)
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            raise BadTensor("the tensor is named twice", where=name)
+    if len(set(names)) < len(names):
+        twice = next(name for index, name in enumerate(names) if name in names[:index])
+        raise BadTensor("the tensor is named twice", where=twice)

@@ -9,7 +9,7 @@ from agent.api.oip.messages import InferenceResponse, OutputTensor, encode_respo
 from agent.api.oip.request import Prepared, Wanted
 from agent.api.oip.shared import Shared, described
 from agent.api.oip.signature import Signature
-from agent.engines.base import dtype_name
+from agent.engines.base import DTYPE_NAMES, dtype_name
 from agent.engines.quantization import dequantize
 from agent.errors import BadTensor
 from agent.types import Array
@@ -87,7 +87,8 @@ def _json(arrays: list[Array], prepared: Prepared, signature: Signature) -> byte
 
 
 def _tensor(array: Array, wanted: Wanted) -> OutputTensor:
-    name, dtype, shape = wanted.spec.name, dtype_name(array.dtype), array.shape
+    name, shape = wanted.spec.name, array.shape
+    dtype = DTYPE_NAMES.get(array.dtype) or dtype_name(array.dtype)
     if wanted.place is not None:
         return OutputTensor(name, dtype, shape, described(wanted.place, len(_bytes(array))))
     if wanted.binary:
