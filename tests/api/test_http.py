@@ -183,6 +183,23 @@ async def test_large_bodies_follow_one_another_on_a_connection(serve: Serve) -> 
             assert (await wire.call("POST", INFER, text + bytes(size), **headers)).status == 200
 
 
+async def test_a_large_answer_is_whole_before_the_connection_ends(serve: Serve) -> None:
+    """Also for a reader that is slow to begin."""
+    text = json.dumps({
+        "inputs": [{"name": "x", "datatype": "INT8", "shape": [1_000_000, 4],
+                    "parameters": {"binary_data_size": 4_000_000}}],
+        "outputs": [{"name": "x", "parameters": {"binary_data": True}}],
+    }).encode()  # fmt: skip
+    headers = {"Inference_Header_Content_Length": str(len(text)), "Connection": "close"}
+    async with serve() as api:
+        wire = await api.connect()
+        await wire.send(request("POST", INFER, text + bytes(4_000_000), **headers))
+        await asyncio.sleep(0.1)
+        reply = await wire.reply()
+        assert (reply.status, len(reply.body) > 4_000_000) == (200, True)
+        assert await wire.ended()
+
+
 async def test_a_head_cut_after_many_requests_is_not_taken_for_a_long_one(serve: Serve) -> None:
     async with serve() as api:
         wire = await api.connect()
