@@ -87,7 +87,9 @@ def test_without_a_terminal_the_demo_is_lines(scratch: Path) -> None:
     assert (scratch / "device" / "edge-agent.toml").exists()
 
 
-def test_ctrl_c_ends_in_order_and_leaves_nothing(scratch: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_leaving_early_ends_in_order_and_leaves_nothing(scratch: Path, number: int) -> None:
+    """Ctrl-C, a service manager, or a terminal that is closed: no daemon and no directory remain."""
     demo = subprocess.Popen(
         command("--plain"), env=environment(scratch), stdout=subprocess.PIPE, text=True
     )
@@ -95,7 +97,7 @@ def test_ctrl_c_ends_in_order_and_leaves_nothing(scratch: Path) -> None:
     for line in demo.stdout:
         if "readings/s" in line:
             break
-    demo.send_signal(signal.SIGINT)
+    demo.send_signal(number)
     rest, _ = demo.communicate(timeout=60)
     assert demo.returncode == 130
     assert "Lost      0" in rest

@@ -6,6 +6,8 @@ the daemon did, in a process of its own, reached only as its users reach it.
 """
 
 import importlib.util
+import os
+import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +16,8 @@ import click
 
 from agent.cli.options import json_option
 from agent.errors import EngineMissing
+
+SMALLEST = (78, 23)  # columns and rows of a terminal that the view fits on
 
 #: What a plain installation of the agent may lack.
 LIBRARIES = ("amqtt", "onnxruntime", "rich")
@@ -85,11 +89,19 @@ def demo(
             broker=broker,
             speed=speed,
             seed=seed,
-            terminal=sys.stdout.isatty() and not plain and not as_json,
+            terminal=not plain and not as_json and is_canvas(),
             as_json=as_json,
             picture=picture,
         )
     )
+
+
+def is_canvas() -> bool:
+    """Whether standard output is a terminal that the view fits on; else it is lines."""
+    if not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+        return False
+    columns, rows = shutil.get_terminal_size()
+    return columns >= SMALLEST[0] and rows >= SMALLEST[1]
 
 
 def require(libraries: Iterable[str]) -> None:

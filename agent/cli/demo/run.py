@@ -26,6 +26,7 @@ from tools.fleet.receiver import Receiver
 LABEL = 10  # characters of a label in the summary
 PLAY_S = 56.0  # a recording is played in about so long, seconds
 EMBEDDED_PROTOCOL = "3.1.1"  # what the embedded broker speaks
+LEAVING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SUMMARIES = 120  # telemetry messages over a recording
 
 
@@ -79,6 +80,7 @@ async def _run(options: Options, recording: Recording, home: Home) -> Summary:
     scene = Scene(rows.stream, rows=len(rows), spans=recording.spans)
     scene.first, scene.last = float(rows.time[0]), float(rows.time[-1])
     async with contextlib.AsyncExitStack() as stack:
+        stopping = stack.enter_context(_leaving_early())
         shown = stack.enter_context(_stage(options))
         broker = await stack.enter_async_context(_broker(options.broker))
         network = Network(broker.host, broker.port)
@@ -105,12 +107,11 @@ async def _run(options: Options, recording: Recording, home: Home) -> Summary:
         speed = options.speed or fitting_speed(recording.duration_s, PLAY_S)
         demo = Demo(
             recording, Pace(speed), home=home, daemon=daemon, network=network, receiver=receiver,
-            scene=scene, stage=shown,
+            scene=scene, stage=shown, stopping=stopping,
         )  # fmt: skip
-        stack.enter_context(_leaving_early(demo))
         ledger = await demo.run()
     home.write_config(options.broker or "mqtt://localhost:1883", rows.stream, 60.0)
-    return summarize(scene, ledger, interrupted=demo.stopping.is_set())
+    return summarize(scene, ledger, interrupted=stopping.is_set())
 
 
 class _Steps:
@@ -149,19 +150,25 @@ async def _broker(url: str | None) -> AsyncIterator[BrokerAddress]:
 
 
 @contextlib.contextmanager
-def _leaving_early(demo: Demo) -> Iterator[None]:
-    """The first Ctrl-C ends the demo in order, with its account; a second one at once."""
+def _leaving_early() -> Iterator[asyncio.Event]:
+    """Set by the first Ctrl-C, or when the terminal goes away: the demo then ends in order.
+
+    A second Ctrl-C ends it at once.
+    """
     loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
 
     def leave() -> None:
-        demo.stopping.set()
+        stopping.set()
         loop.remove_signal_handler(signal.SIGINT)
 
-    loop.add_signal_handler(signal.SIGINT, leave)
+    for number in LEAVING:
+        loop.add_signal_handler(number, leave)
     try:
-        yield
+        yield stopping
     finally:
-        loop.remove_signal_handler(signal.SIGINT)
+        for number in LEAVING:
+            loop.remove_signal_handler(number)
 
 
 def _print(summary: Summary, options: Options) -> None:

@@ -48,7 +48,10 @@ class Pace:
 
 
 class Demo:
-    """One run, from a started daemon to the account of every message."""
+    """One run, from a started daemon to the account of every message.
+
+    When the spectator leaves early (`stopping`), the rest of the recording is left out.
+    """
 
     def __init__(
         self,
@@ -61,6 +64,7 @@ class Demo:
         receiver: Receiver,
         scene: Scene,
         stage: Stage,
+        stopping: asyncio.Event,
     ) -> None:
         self._recording = recording
         self._pace = pace
@@ -73,7 +77,7 @@ class Demo:
         self._stage = stage
         self._began = time.monotonic()
         self._sent: deque[tuple[float, int]] = deque()
-        self.stopping = asyncio.Event()
+        self._stopping = stopping
 
     async def run(self) -> Ledger:
         """Play the recording, let the outbox drain, stop the daemon and count.
@@ -100,7 +104,7 @@ class Demo:
     async def _play(self) -> None:
         rows, scene = self._recording.rows, self._scene
         began = time.monotonic()
-        while scene.rows_sent < len(rows) and not self.stopping.is_set():
+        while scene.rows_sent < len(rows) and not self._stopping.is_set():
             now = rows.time[0] + (time.monotonic() - began) * self._pace.speed
             due = int(rows.time.searchsorted(now, side="right"))
             due = min(due, scene.rows_sent + BATCH_ROWS)
@@ -188,12 +192,12 @@ class Demo:
 
     async def _drained(self) -> None:
         """Wait until the device owes nothing, but not for ever."""
-        limit_s = 1.0 if self.stopping.is_set() else DRAIN_S
+        limit_s = 1.0 if self._stopping.is_set() else DRAIN_S
         await _until(lambda: self._home.outbox().queued == 0, limit_s)
 
     async def _linger(self) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.stopping.wait(), LINGER_S)
+            await asyncio.wait_for(self._stopping.wait(), LINGER_S)
 
     async def _account(self) -> Ledger:
         """Stop the daemon and say where every message is."""
@@ -225,7 +229,7 @@ def received(receiver: Receiver) -> Received:
 def narrate(scene: Scene) -> str:
     """What is going on, in one sentence."""
     if scene.outages and scene.outages[-1][1] is None:
-        return "The network is gone. The device goes on watching, and keeps what it owes the cloud."
+        return "The network is gone. The device watches on, and keeps what it owes."
     if scene.position >= 1:
         return "The recording is over. The last messages are on their way."
     if scene.outages and scene.outbox.queued > 0 and not scene.link_up:

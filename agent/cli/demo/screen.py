@@ -200,7 +200,7 @@ def _cloud(scene: Scene) -> Panel:
             ("telemetry", f"{by_class.get('telemetry', 0):,}"),
             ("escalations", f"{by_class.get('escalation', 0):,}"),
             ("reports", f"{by_class.get('report', 0):,}"),
-            ("repeats", Text(f"{scene.received.repeats:,} dropped", DIM)),
+            ("repeats", Text(f"{scene.received.repeats:,}", DIM)),
         ],
     )
 
