@@ -63,7 +63,7 @@ def touch(connection: sqlite3.Connection, name: str) -> None:
         connection.touched.add(name)
 
 
-def is_corrupt(error: BaseException) -> bool:
+def is_corrupt(error: BaseException | None) -> bool:
     """Whether SQLite says that the file itself is damaged."""
     return isinstance(error, sqlite3.Error) and _primary(error) in _CORRUPT
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 from agent.clock import Clock
 from agent.errors import NotReady, StorageFailed
 from agent.store.connection import Connection, connect, is_corrupt, storage_failed
-from agent.store.salvage import Salvage, open_sound, rebuild
+from agent.store.salvage import Salvage, check_whole, open_sound, rebuild
 from agent.store.writer import Listener, Writer
 
 T = TypeVar("T")
@@ -110,9 +110,13 @@ class Database:
             StorageFailed: the file cannot be read.
             NotReady: the database is closed.
         """
-        if self._closed:
-            raise NotReady("the store is closed")
-        return await asyncio.get_running_loop().run_in_executor(self._reads, self._read, query)
+        try:
+            return await self._read_once(query)
+        except StorageFailed as error:
+            if not is_corrupt(error.__cause__):
+                raise
+        await self.write(check_whole)  # the writer meets the damage and rebuilds the file
+        return await self._read_once(query)
 
     def on_commit(self, listener: Listener) -> None:
         """Call `listener` in the event loop after each commit, with what it touched."""
@@ -127,6 +131,11 @@ class Database:
         await loop.run_in_executor(self._reads, self._drop_reader)
         await loop.run_in_executor(self._reads, self._writer.close)
         self._reads.shutdown(wait=False)
+
+    async def _read_once(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        if self._closed:
+            raise NotReady("the store is closed")
+        return await asyncio.get_running_loop().run_in_executor(self._reads, self._read, query)
 
     def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         try:

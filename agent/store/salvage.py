@@ -166,18 +166,27 @@ def _check_version(connection: sqlite3.Connection) -> None:
         raise _damaged(f"the file has {tables} tables but says that its schema is {version}")
 
 
+def check_whole(connection: sqlite3.Connection) -> None:
+    """Read every page.
+
+    Raises:
+        sqlite3.DatabaseError: the file is damaged.
+    """
+    verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if verdict != "ok":
+        raise _damaged(str(verdict))
+
+
 def _check_inside(connection: sqlite3.Connection, path: Path) -> None:
     """Read what every start needs, and small files whole."""
     try:
         rows = [connection.execute(query).fetchone()[0] for query in _NEEDED]
-        whole = path.stat().st_size <= CHECKED_BYTES
-        verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0] if whole else "ok"
+        if path.stat().st_size <= CHECKED_BYTES:
+            check_whole(connection)
     except sqlite3.Error as error:
         raise _damaged(str(error)) from error
     if rows[:3] != [len(CLASSES), 1, 1]:
         raise _damaged("the account is incomplete")
-    if verdict != "ok":
-        raise _damaged(str(verdict))
 
 
 def _damaged(reason: str) -> sqlite3.DatabaseError:

@@ -167,6 +167,24 @@ async def test_damage_met_while_running_is_salvaged_without_a_restart(path):
     await database.close()
 
 
+async def test_damage_that_only_a_reader_meets_is_salvaged_too(path):
+    """The uplink looks rows up; it must not fail for ever because nobody writes to that page."""
+    database = Database.open(path, clock=FakeClock())
+    outbox = Outbox(database)
+    await outbox.start()
+    checkpoint(path)
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(size // 2 // 4096 * 4096)
+        file.write(bytes(4 * 4096))
+    rows = await outbox.pending(1000, kind="telemetry")
+    assert database.salvage is not None
+    counts = (await outbox.counts()).by_class["telemetry"]
+    assert 0 < len(rows) == counts.queued
+    assert counts.damaged > 0
+    await database.close()
+
+
 async def test_damage_that_cannot_be_salvaged_fails_every_write_and_hangs_none(path):
     """A directory stands where the rebuilt file would go."""
     database = Database.open(path, clock=FakeClock())
