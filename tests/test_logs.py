@@ -46,9 +46,7 @@ class TestFloodGate:
             gate.filter(record())
         assert gate.filter(record(line=2))
 
-    def test_says_afterwards_how_many_it_held_back(
-        self, gate: FloodGate, now: list[float]
-    ) -> None:
+    def test_says_afterwards_how_many_it_held_back(self, gate: FloodGate, now: list[float]) -> None:
         for _ in range(BURST + 5):
             gate.filter(record())
         now[0] = PERIOD_S
