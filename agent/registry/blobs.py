@@ -12,10 +12,11 @@ from pathlib import Path
 
 from agent.errors import Altered
 from agent.registry.layout import check_space, storage, sync_directory, write_atomically
-from agent.trust.digest import sha256_hex
+from agent.trust.digest import read_hashed, sha256_hex
 from agent.trust.source import Source
 from agent.trust.updater import Target
 
+MAX_DOCUMENT_BYTES = 7 * 2**20  # of a blob whose size is not known: a signed document
 DIGITS = 2  # of the digest that name a blob's directory
 
 
@@ -37,7 +38,7 @@ class BlobStore:
         except OSError:
             return False
 
-    def read(self, sha256: str, size: int | None = None) -> bytes:
+    def read(self, sha256: str, size: int = MAX_DOCUMENT_BYTES) -> bytes:
         """A blob's bytes, verified.
 
         Raises:
@@ -45,12 +46,13 @@ class BlobStore:
         """
         path = self.path(sha256)
         try:
-            data = _read_at_most(path, size)
+            with path.open("rb", buffering=0) as file:
+                data, found = read_hashed(file, size)
         except FileNotFoundError as error:
             raise Altered("the file is missing", where=str(path)) from error
         except OSError as error:
             raise Altered(f"cannot be read: {error.strerror}", where=str(path)) from error
-        if sha256_hex(data) != sha256:
+        if found != sha256:
             raise Altered("the file is not what was signed", where=str(path))
         return data
 
@@ -140,9 +142,3 @@ class BlobStore:
             partial.replace(path)
             sync_directory(path.parent)
             sync_directory(path.parent.parent)
-
-
-def _read_at_most(path: Path, size: int | None) -> bytes:
-    """The whole file; one byte more than it should have is enough to know that it is wrong."""
-    with path.open("rb", buffering=0) as file:
-        return file.read() if size is None else file.read(size + 1)
