@@ -2,9 +2,11 @@
 
 import os
 import sqlite3
+import tempfile
+from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.errors import StorageFailed
@@ -226,13 +228,18 @@ async def test_only_the_last_damaged_files_are_kept(path):
     assert len([p for p in kept if not p.name.endswith("-wal")]) == salvage.KEPT_ASIDE
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+MEMORY = Path("/dev/shm")  # no disk to wait for, where there is one
+
+
+@settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_no_damage_keeps_the_agent_from_starting(tmp_path_factory, data):
+def test_no_damage_keeps_the_agent_from_starting(data):
     """Random bytes, zeros and cuts anywhere: it opens, the account is exact, and it takes rows."""
-    path = tmp_path_factory.mktemp("damage") / "agent.db"
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as directory:
+        damage_and_open(Path(directory) / "agent.db", data)
+
+
+def damage_and_open(path, data) -> None:
     fill(path)
     content = bytearray(path.read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):
