@@ -9,6 +9,7 @@ import dataclasses
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from time import perf_counter
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
@@ -31,6 +32,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 MAX_SERVED = 64  # models whose prepared requests are kept
+MAX_SWAPS = 5  # of a model during one request
 MAX_THREADS = 4  # that run models at once
 DECODE_INLINE_BELOW = 32 * 1024  # bytes: larger readings are decoded in a thread
 
@@ -171,17 +173,20 @@ class Service:
         return self._infer_beside(served, prepared, tensors, call)
 
     async def _infer_cold(self, call: Call) -> Reply:
-        served = self._served_as(await self._loaded(call.name, call.version))
-        prepared = served.prepare(call.body, call.header_length)
-        tensors = prepared.tensors(call.body, call.shared)
-        return await self._infer_in_thread(served, prepared, tensors, call)
+        for _ in range(MAX_SWAPS):
+            served = self._served_as(await self._loaded(call.name, call.version))
+            prepared = served.prepare(call.body, call.header_length)
+            tensors = prepared.tensors(call.body, call.shared)
+            with suppress(NotReady):  # unloaded since it was chosen
+                return await self._infer_in_thread(served, prepared, tensors, call)
+        raise NotReady("the model is being replaced again and again", where=call.name)
 
     async def _infer_beside(
         self, served: ServedModel, prepared: Prepared, tensors: Tensors, call: Call
     ) -> Reply:
         try:
             return await self._infer_in_thread(served, prepared, tensors, call)
-        except NotReady:  # unloaded since it was chosen; the version after it answers
+        except NotReady:  # the version after it answers
             return await self._infer_cold(call)
 
     async def _infer_in_thread(
@@ -190,6 +195,8 @@ class Service:
         started = perf_counter()
         try:
             return await self._in_thread(served.run, prepared, tensors, started, call.shared)
+        except NotReady:
+            raise
         except AgentError as error:
             self._failed(served, error)
             raise

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import numpy as np
+import pytest
 
 from agent.api.page import PAGE
 from agent.errors import TooMany
@@ -13,7 +14,7 @@ from agent.types import Event, Quantization, TensorSpec
 from tests.fakes.engine import FakeModels, FakeSession, echo
 from tests.fakes.pipelines import FakeLink, FakeOutbox, FakePipelines
 from tests.support.served import ECHO, FLOATS, Serve, Served
-from tests.support.wire import Reply, request, until
+from tests.support.wire import Reply, Wire, request, until
 
 INFER = "/v2/models/echo/infer"
 
@@ -184,6 +185,35 @@ async def test_a_swap_under_way_costs_no_request(serve: Serve) -> None:
         models.replace(old, new)
         models.peek_first = old
         assert (await infer(api, fields)).json()["model_version"] == "2.0.0"
+
+
+@pytest.mark.parametrize("typical_s", [0.0, 1.0], ids=["inline", "in a thread"])
+async def test_a_hundred_swaps_under_load_fail_no_request(serve: Serve, typical_s: float) -> None:
+    """Each old version is closed at once, whoever has just chosen it."""
+    fields = {"inputs": [tensor("INT8", [1, 4], data=[1, 2, 3, 4])]}
+    body = json.dumps(fields).encode()
+    model = echo(ECHO, version="0.0.0", typical_s=typical_s)
+    models = FakeModels(model)
+    statuses: list[int] = []
+    over = asyncio.Event()
+
+    async def ask(wire: Wire) -> None:
+        while not over.is_set():
+            statuses.append((await wire.call("POST", INFER, body)).status)
+
+    async with serve(models) as api:
+        askers = [asyncio.ensure_future(ask(await api.connect())) for _ in range(4)]
+        for number in range(1, 101):
+            new = echo(ECHO, version=f"0.0.{number}", typical_s=typical_s)
+            models.replace(model, new)
+            await asyncio.to_thread(model.session.close)
+            model = new
+            answered = len(statuses)
+            await until(lambda answered=answered: len(statuses) > answered)
+        over.set()
+        await asyncio.gather(*askers)
+    assert len(statuses) >= 100
+    assert set(statuses) == {200}
 
 
 async def test_every_inference_is_counted_by_model_and_outcome(serve: Serve) -> None:
