@@ -6,6 +6,7 @@ cut makes the row go again, with the id by which a receiver drops it.
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
@@ -78,6 +79,15 @@ class Uplink:
         self._link.on_state(self._link_changed)
         self._after("tick", TICK_S, self._tick)
         self._link_changed()
+
+    async def drained(self, deadline_s: float = math.inf) -> bool:
+        """Wait until nothing is queued; False when that took too long, or there is no connection."""
+        until = self._clock.monotonic() + deadline_s
+        while (await self._outbox.counts()).total.queued:
+            if self._clock.monotonic() >= until or not self._link.connected:
+                return False
+            await self._clock.sleep(0.05)
+        return True
 
     async def close(self) -> None:
         """Stop sending and take out what is acknowledged. Idempotent."""

@@ -298,6 +298,20 @@ async def drained(outbox) -> None:
             await asyncio.sleep(0.02)
 
 
+async def test_draining_ends_when_all_is_gone_or_nobody_is_there(real, broker, tmp_path):
+    outbox, uplink = real
+    await until(lambda: uplink._link.connected)
+    await outbox.put([message(n) for n in range(200)])
+    draining = asyncio.create_task(uplink.drained(0.0))
+    assert not await draining
+    await drained(outbox)
+    assert await uplink.drained()
+    await asyncio.to_thread(broker.kill)
+    await until(lambda: not uplink._link.connected)
+    await outbox.put([message(1000)])
+    assert not await uplink.drained()
+
+
 async def test_everything_arrives_in_order_at_a_subscriber(real, broker):
     outbox, _ = real
     arrived = []
