@@ -9,14 +9,13 @@ Two uses, with different libraries' parts and at different times:
   that is trusted now. Expiry is deliberately not checked here: a device that lost its network must
   go on working for months with what it has.
 
-What each foreign exception means to us is one table, `MEANINGS`.
+What each of the library's exceptions means to us is one table, in `meanings`.
 """
 
 import contextlib
 import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -28,14 +27,10 @@ from agent.errors import (
     AgentError,
     Altered,
     BadRepository,
-    Expired,
     NotFound,
-    NotReachable,
-    RolledBack,
-    StorageFailed,
-    TooLarge,
     Unsigned,
 )
+from agent.trust.meanings import translated
 from agent.trust.policy import Horizon, check_layout
 from agent.trust.source import Source
 
@@ -46,27 +41,6 @@ if TYPE_CHECKING:
 MAX_ROOT_ROTATIONS = 1024  # newer roots followed in one refresh
 MAX_DELEGATIONS = 64  # roles asked for one file
 LAYOUT_FIELD = "x-edge-agent-layout"  # in the top-level targets metadata, signed with it
-
-#: Foreign exception, by module and name, to ours; a subclass takes its nearest listed ancestor's.
-MEANINGS: Mapping[str, type[AgentError]] = {
-    "tuf.api.exceptions.UnsignedMetadataError": Unsigned,
-    "tuf.api.exceptions.BadVersionNumberError": RolledBack,
-    "tuf.api.exceptions.ExpiredMetadataError": Expired,
-    "tuf.api.exceptions.LengthOrHashMismatchError": Altered,
-    "tuf.api.exceptions.RepositoryError": BadRepository,
-    "tuf.api.exceptions.DownloadLengthMismatchError": TooLarge,
-    "tuf.api.exceptions.DownloadError": NotReachable,
-    "securesystemslib.exceptions.UnverifiedSignatureError": Unsigned,
-    "securesystemslib.exceptions.StorageError": StorageFailed,
-    "securesystemslib.exceptions.KeyMismatchError": Unsigned,
-    "securesystemslib.exceptions.Error": BadRepository,
-    "builtins.OSError": StorageFailed,
-    # What python-tuf lets through of metadata that is signed and yet makes no sense.
-    "builtins.ValueError": BadRepository,
-    "builtins.LookupError": BadRepository,
-    "builtins.TypeError": BadRepository,
-    "builtins.RecursionError": BadRepository,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,46 +256,6 @@ def verify_with_own_root(
 ) -> None:
     """As `verify`, with the root of the time of installation: tells revoked from never signed."""
     verify(dict(evidence.documents)["root"], evidence, files, prefix)
-
-
-@contextmanager
-def translated(where: str) -> Iterator[None]:
-    """Turn what python-tuf raises inside the block into errors of ours."""
-    try:
-        yield
-    except AgentError:
-        raise
-    except Exception as error:
-        ours = meaning(type(error))
-        if ours is None:
-            raise
-        raise _translate(error, ours, where) from error
-
-
-def meaning(foreign: type[BaseException]) -> type[AgentError] | None:
-    """Our class for a foreign one: that of its nearest ancestor in the table."""
-    for ancestor in foreign.__mro__:
-        if found := MEANINGS.get(f"{ancestor.__module__}.{ancestor.__qualname__}"):
-            return found
-    return None
-
-
-def _translate(error: Exception, ours: type[AgentError], where: str) -> AgentError:
-    text = str(error).strip() or type(error).__name__
-    if "spec_version" in f"{text} {error.__cause__}":
-        hint = "Update the agent first"
-        return BadRepository(
-            "the repository follows a newer TUF specification", where=where, hint=hint
-        )
-    hint = _HINTS.get(ours, "")
-    return ours(text.splitlines()[0][:300].rstrip("."), where=where, hint=hint)
-
-
-_HINTS: Mapping[type[AgentError], str] = {
-    Expired: "Run edge-fleet refresh where the repository is published, or set this device's clock",
-    Unsigned: "Was the repository made with the keys of this device's root?",
-    RolledBack: "Use the current repository",
-}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import tuf.api.exceptions
 import tuf.api.serialization
 
 from agent.errors import AgentError, NotFound
-from agent.trust.updater import MEANINGS, meaning, translated
+from agent.trust.meanings import MEANINGS, meaning, translated
 
 MODULES = (tuf.api.exceptions, tuf.api.serialization, securesystemslib.exceptions)
 
