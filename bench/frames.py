@@ -79,8 +79,7 @@ def _rounds(
     path: Path, bare: Path, small: bytes, rounds: int, batch: int
 ) -> dict[str, list[float]]:
     client, pinger = connect(path), connect(bare)
-    passer = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    passer.connect(f"{path}.fd")
+    passer = connect(Path(f"{path}.fd"), socket.SOCK_SEQPACKET)
     keys = [_registered(client, passer, name, _bytes(shape)) for name, shape in SIZES.items()]
     asks: dict[str, Callable[[], object]] = {"bare": lambda: _ping(pinger, small)}
     for name, shape in SIZES.items():

@@ -276,11 +276,11 @@ def timed(ask: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-def connect(path: Path) -> socket.socket:
+def connect(path: Path, kind: int = socket.SOCK_STREAM) -> socket.socket:
     """A connection, as soon as somebody listens."""
     deadline = time.monotonic() + START_S
     while True:
-        client = socket.socket(socket.AF_UNIX)
+        client = socket.socket(socket.AF_UNIX, kind)
         try:
             client.connect(str(path))
         except OSError:
