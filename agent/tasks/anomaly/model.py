@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from agent.engines.quantization import dequantize, quantize
+from agent.engines.quantization import dequantize
 from agent.errors import BadManifest
 from agent.tasks.anomaly.baseline import CHANNELS
 from agent.tasks.anomaly.windows import Shape, compress, cut
@@ -90,8 +90,7 @@ class AnomalyModel:
         Raises:
             EngineFailed: the runtime failed.
         """
-        stored = quantize(compress(views), self._in, self._input.dtype)
-        windows = cut(stored, self.shape)
+        windows = cut(self._stored(views), self.shape)
         n, k = windows.shape[:2]
         flat = windows.reshape(n * k, CHANNELS, self.shape.points)
         parts = [
@@ -100,6 +99,14 @@ class AnomalyModel:
         ]
         found = parts[0] if len(parts) == 1 else np.concatenate(parts)
         return dequantize(found, self._out).reshape(n, k, 2)
+
+    def _stored(self, views: "Floats") -> "NDArray[np.int8]":
+        """`quantize` for views, which are finite: at a third of its cost for a single row."""
+        steps = compress(views)
+        steps /= self._in.scale
+        np.rint(steps, out=steps)
+        steps += self._in.zero_point
+        return np.clip(steps, -128, 127, out=steps).astype(np.int8)
 
 
 class _Parameters:
@@ -124,6 +131,7 @@ class _Parameters:
 def _tensor(
     specs: tuple[TensorSpec, ...], shape: tuple[int, ...], where: str
 ) -> tuple[TensorSpec, Quantization]:
-    if len(specs) != 1 or specs[0].shape != shape or specs[0].quantization is None:
-        raise BadManifest(f"must be one quantized tensor of shape {list(shape)}", where=where)
+    fits = len(specs) == 1 and (specs[0].dtype, specs[0].shape) == ("INT8", shape)
+    if not fits or specs[0].quantization is None:
+        raise BadManifest(f"must be one quantized INT8 tensor of shape {list(shape)}", where=where)
     return specs[0], specs[0].quantization

@@ -72,11 +72,11 @@ class Recent:
         """
         if anew:
             self._forget(values.shape[1])
-        previous = times[0] if self._last is None else self._last
-        gaps = np.diff(times, prepend=previous) > self._max_gap_s
-        starts = [0, *(np.flatnonzero(gaps[1:]) + 1).tolist(), len(times)]
+        silent = self._last is not None and times[0] - self._last > self._max_gap_s
+        gaps = np.flatnonzero(times[1:] - times[:-1] > self._max_gap_s) + 1
+        starts = [0, *gaps.tolist(), len(times)]
         for start, end in pairwise(starts):
-            if gaps[start]:
+            if start or silent:
                 self._forget(values.shape[1])
             yield times[start:end], self._append(values[start:end])
         self._last = float(times[-1])
