@@ -15,7 +15,7 @@ and every blob that it names.
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +28,9 @@ from agent.clock import Clock
 from agent.errors import Altered, BadRequest, NotFound, Refused, Revoked, Unsigned
 from agent.registry import state as states
 from agent.registry.blobs import BlobStore
+from agent.registry.isolated import try_isolated
 from agent.registry.layout import locked, write_atomically
 from agent.registry.state import MANIFEST, Document, Entry, Record, State
-from agent.registry.trial import try_model
 from agent.trust.digest import sha256_hex
 from agent.trust.manifest import MAX_BYTES, Manifest, parse_manifest
 from agent.trust.policy import advance, check_files, judged_time
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from agent.trust.updater import Client, Package
 
 _log = logging.getLogger(__name__)
+
+Trial = Callable[[Manifest, Mapping[str, bytes]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +96,13 @@ class Registry:
     Args:
         directory: appears with the first change.
         clock: its wall time is what expiry is judged by, never alone (`policy`).
+        trial: the first run of a model on this device; raises what is wrong with it.
     """
 
-    def __init__(self, directory: Path, *, clock: Clock) -> None:
+    def __init__(self, directory: Path, *, clock: Clock, trial: Trial = try_isolated) -> None:
         self._directory = directory
         self._clock = clock
+        self._trial = trial
         self._blobs = BlobStore(directory)
         self._metadata = directory / "metadata"
         self._root = directory / "root.json"
@@ -150,7 +154,7 @@ class Registry:
             try:
                 record = self._fetch(source, package)
                 model = self._verify(known, record)
-                try_model(model.manifest, model.files)
+                self._trial(model.manifest, model.files)
             except (Refused, BadRequest):
                 self._blobs.sweep(known.blobs())
                 raise

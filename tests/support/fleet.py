@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.registry import InstalledModel, Registry
+from agent.registry.trial import try_model
 from agent.types import ModelRef
 from tests.fakes.tuf_repository import FakeRepository
 from tests.support.packages import small_package
@@ -72,7 +73,7 @@ class Fleet:
 
     def restarted(self) -> Registry:
         """A registry as a new process would have it."""
-        return Registry(self.models, clock=self.clock)
+        return Registry(self.models, clock=self.clock, trial=try_model)
 
 
 def make_fleet(directory: Path, **options: int) -> Fleet:
@@ -80,6 +81,7 @@ def make_fleet(directory: Path, **options: int) -> Fleet:
     repository = Repository.create(
         directory / "repository", directory / "keys", clock=operator, **options
     )
-    registry = Registry(directory / "models", clock=clock)
+    # In this process: the one of its own that devices use has tests of its own.
+    registry = Registry(directory / "models", clock=clock, trial=try_model)
     registry.provision(repository.root_bytes())
     return Fleet(directory, operator, clock, repository, registry)

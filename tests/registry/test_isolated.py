@@ -1,0 +1,95 @@
+"""A model's first run cannot hurt the daemon."""
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agent.errors import AgentError, BadModel, GoldenFailed
+from agent.registry import Registry, isolated
+from agent.registry.isolated import run_trial, try_isolated
+from agent.registry.state import MANIFEST
+from agent.trust.manifest import parse_manifest
+from tests.support.fleet import make_fleet
+from tests.support.onnx_model import onnx_model, weights
+from tests.support.packages import small_package, write_package
+
+
+def attempt(package: Path, **options: float) -> None:
+    files = {path.name: path.read_bytes() for path in package.iterdir()}
+    try_isolated(parse_manifest(files[MANIFEST]), files, **options)
+
+
+def ended_by(program: str, limit_s: float = 30.0) -> AgentError:
+    with pytest.raises(AgentError) as caught:
+        run_trial([sys.executable, "-c", program], b"", "negator 1.0.0", limit_s)
+    return caught.value
+
+
+def test_a_good_model_passes(tmp_path: Path) -> None:
+    attempt(small_package(tmp_path / "p"))
+
+
+def test_a_device_tries_models_so_unless_told_otherwise(tmp_path: Path) -> None:
+    fleet = make_fleet(tmp_path)
+    fleet.repository.publish(small_package(tmp_path / "p"))
+    registry = Registry(fleet.models, clock=fleet.clock)
+    assert registry._trial is try_isolated
+    assert registry.install(fleet.address, "negator").active
+
+
+def test_what_is_wrong_arrives_as_it_was_said(tmp_path: Path) -> None:
+    golden = (small_package(tmp_path / "other") / "golden.npz").read_bytes()
+    package = write_package(
+        tmp_path / "p", onnx_model("Abs", shape=(-1, 5)), golden={"golden.npz": golden}
+    )
+    with pytest.raises(GoldenFailed, match="differs by") as caught:
+        attempt(package)
+    assert caught.value.where == "golden case random, y"
+
+
+def test_a_crash_names_the_signal() -> None:
+    assert "SIGSEGV" in ended_by("import os; os.kill(os.getpid(), 11)").message
+    assert "SIGABRT" in ended_by("import os; os.abort()").message
+
+
+def test_a_hang_is_ended() -> None:
+    start = time.monotonic()
+    error = ended_by("while True: pass", limit_s=0.5)
+    assert "longer than 0.5 s" in error.message
+    assert time.monotonic() - start < 20
+
+
+def test_a_verdict_that_cannot_be_read_is_still_one() -> None:
+    error = ended_by("import sys; print('{'); sys.exit('the last words')")
+    assert isinstance(error, BadModel)
+    assert "the last words" in error.message
+
+
+def test_a_model_that_eats_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few bytes of file that ask for gigabytes: an outer product of a vector with itself."""
+    side = 40_000
+    ones = weights("w", (1, side), np.ones(side, np.float32).tobytes())
+    model = onnx_model("MatMul", shape=(-1, 1), inputs=("x", "w"), initializers=ones)
+    package = write_package(tmp_path / "p", model, golden=golden_of(side))
+    monkeypatch.setattr(isolated, "BASE_MIB", 400)
+    with pytest.raises(AgentError) as caught:
+        attempt(package)
+    assert caught.value.code in {"model.invalid", "trust.golden"}
+
+
+def golden_of(side: int) -> dict[str, bytes]:
+    """A case whose output has `side` squared elements, of which the archive says but one row."""
+    import io
+
+    buffer = io.BytesIO()
+    arrays = {
+        "random/in/x": np.ones((side, 1), np.float32),
+        "random/out/y": np.ones((1, side), np.float32),
+    }
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    return {"golden.npz": buffer.getvalue()}
