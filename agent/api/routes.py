@@ -24,7 +24,7 @@ from agent.api.settings import ApiSettings
 from agent.errors import BadPayload, NotReady, TooMany
 from agent.pipelines.names import MAX_PAYLOAD
 from agent.telemetry.events import Numbered
-from agent.telemetry.exposition import CONTENT_TYPE, render
+from agent.telemetry.exposition import CONTENT_TYPE
 
 BINARY = b"application/octet-stream"
 MAX_ASKED = 64 * 1024  # bytes of a request about models
@@ -218,8 +218,9 @@ class Native:
     def ready(self, _: Request) -> Answer:
         return _readiness(self._service.reasons())
 
-    def metrics(self, _: Request) -> Answer:
-        return text_response(render(self._service.metrics), CONTENT_TYPE.encode(), NO_STORE)
+    async def metrics(self, _: Request) -> Answer:
+        text = await self._service.exposition()
+        return text_response(text, CONTENT_TYPE.encode(), NO_STORE)
 
     async def status(self, _: Request) -> Answer:
         return json_response(await self._service.status(), headers=NO_STORE)

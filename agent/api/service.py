@@ -24,6 +24,7 @@ from agent.api.served import InferenceMetrics, Reply, ServedModel
 from agent.clock import Clock
 from agent.errors import AgentError, NotReady, TooMany
 from agent.telemetry.events import EventBus, Numbered
+from agent.telemetry.exposition import render
 from agent.telemetry.metrics import Metrics
 from agent.telemetry.probes import Probes
 from agent.types import Tensors
@@ -106,6 +107,11 @@ class Service:
         self._inference = InferenceMetrics(metrics)
         self.regions = Regions()
         self.repository = ModelRepository(models, self._inference, pipelines)
+        self._outbox_messages = metrics.gauge(
+            "edge_agent_outbox_messages",
+            "Messages since the device was set up, by what became of them",
+            ("class", "fate"),
+        )
         metrics.gauge_callback(
             "edge_agent_api_running", "Requests inside models and pipelines", lambda: self._running
         )
@@ -325,6 +331,15 @@ class Service:
         counts = await self._outbox.counts()
         total = dataclasses.asdict(counts.total)
         return {**total, "classes": dataclasses.asdict(counts)["by_class"]}
+
+    async def exposition(self) -> bytes:
+        """Every metric as Prometheus reads it; those that a store must be asked for are fresh."""
+        counts = await self._outbox_counts() or {"classes": {}}
+        for kind, fates in counts["classes"].items():
+            for fate, count in fates.items():
+                if fate != "bytes":
+                    self._outbox_messages.set(count, kind, fate)
+        return render(self.metrics)
 
     def _link_state(self) -> dict[str, Any] | None:
         link = self._link
