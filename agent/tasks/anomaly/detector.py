@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 Phase = Literal["learning", "watching"]
 
 FORMAT = 1
+MAX_PAST = 1 << 17  # readings of the healthy past: the state holds them until all are there
 TOP_SENSORS = 5  # named in an alarm
 HEALTHY_QUANTILE = 99.5  # percent of the healthy past that must score below the threshold's margin
 
@@ -198,17 +199,21 @@ class AnomalyDetector:
     def _progress(self) -> float:
         if self._views is not None:
             return 1.0
-        return len(self._learning) / self._settings.learn_rows
+        return min(1.0, len(self._learning) / self._past_rows())
 
     # Learning.
 
     def _learn(self, times: "Floats", values: "Floats") -> int:
         """Add rows to the healthy past; returns how many were used."""
-        used = min(len(values), self._settings.learn_rows - len(self._learning))
+        used = max(0, min(len(values), self._past_rows() - len(self._learning)))
         self._learning += [row.tobytes() for row in values[:used]]
-        if len(self._learning) >= self._settings.learn_rows:
-            self._finish_learning(float(times[used - 1]))
+        if len(self._learning) >= self._past_rows():
+            self._finish_learning(float(times[max(used - 1, 0)]))
         return used
+
+    def _past_rows(self) -> int:
+        """Rows of the healthy past: as configured, or as many as the state may hold."""
+        return min(self._settings.learn_rows, MAX_PAST // max(1, len(self._intake.sensors)))
 
     def _finish_learning(self, last: float) -> None:
         self._intake.fix()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 MAX_SENSORS = 256
-MAX_WAITING = 4096  # rows held for earlier ones; more than that are released
+MAX_WAITING = 1 << 16  # readings held for earlier ones; more than that are released
 STEP_BACK_ROWS = 30
 
 
@@ -168,7 +168,7 @@ class Intake:
         ready = len(times)
         if self._lateness_s > 0 and ready:
             ready = int(np.searchsorted(times, times[-1] - self._lateness_s, side="right"))
-            ready = max(ready, len(times) - MAX_WAITING)
+            ready = max(ready, len(times) - MAX_WAITING // max(1, values.shape[1]))
         state.times = times[ready:].tolist()
         state.values = [
             [None if np.isnan(cell) else cell for cell in row] for row in values[ready:].tolist()

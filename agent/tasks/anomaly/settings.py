@@ -10,7 +10,7 @@ class AnomalySettings:
     """How a stream is watched.
 
     Attributes:
-        learn_rows: rows of the healthy past from which normal is learned.
+        learn_rows: rows of the healthy past from which normal is learned; at most 131,072 readings.
         sensitivity: above 1 warns earlier and more often, below 1 later and less often.
         raise_rows: of the last `within_rows` rows, how many must be over the threshold for a warning.
         within_rows: see `raise_rows`.

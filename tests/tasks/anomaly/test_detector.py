@@ -192,3 +192,26 @@ def test_a_manifest_that_does_not_fit_is_refused(key: str, value: object) -> Non
     changed = msgspec.structs.replace(manifest, parameters={**manifest.parameters, key: value})
     with pytest.raises(BadManifest):
         AnomalyDetector(session, changed)
+
+
+def test_the_state_stays_small_whatever_is_to_be_learned() -> None:
+    sensors = tuple(f"s{i}" for i in range(256))
+    detector = new(AnomalySettings(learn_rows=100_000))
+    values = np.random.default_rng(0).normal(size=(100, 256))
+    largest, phase = 0, "learning"
+    for at in range(0, 700, 100):
+        outcome = detector.push(Rows("machine", sensors, np.arange(at, at + 100.0), values))
+        largest, phase = max(largest, len(detector.state())), outcome.phase
+    assert phase == "watching"
+    assert largest < 4 << 20
+
+
+def test_sensors_that_come_while_learning_end_it_no_sooner_than_allowed() -> None:
+    detector = new(AnomalySettings(learn_rows=100_000))
+    detector.push(
+        Rows("machine", ("a",), np.arange(600.0), np.random.default_rng(0).normal(size=(600, 1)))
+    )
+    sensors = ("a", *(f"s{i}" for i in range(255)))
+    values = np.random.default_rng(1).normal(size=(1, 256))
+    outcome = detector.push(Rows("machine", sensors, np.array([600.0]), values))
+    assert (outcome.phase, outcome.progress) == ("watching", 1.0)
