@@ -16,7 +16,8 @@ _PRAGMAS = """
     PRAGMA trusted_schema = OFF;
 """
 
-_CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+# Too big: nothing that the agent writes comes near a gigabyte, but a damaged length does.
+_CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG})
 _HINTS = {
     sqlite3.SQLITE_FULL: "Free some space on the disk.",
     sqlite3.SQLITE_READONLY: "Make the directory writable for the agent's user.",
