@@ -91,21 +91,34 @@ def _median(values: Sequence[float]) -> float:
     return float(np.median(values)) if values else float("nan")
 
 
-def skab(package: Path, folder: Path) -> None:
-    """F1, FAR and MAR pooled over the runs of each folder, and over all."""
-    totals: dict[str, dict[str, NDArray[np.float64]]] = {}
+Counts = dict[str, NDArray[np.float64]]  # "score" or "warning" -> true and false alarms, ...
+
+
+def skab(package: Path, folder: Path) -> dict[str, Counts]:
+    """Confusion counts pooled over the runs of each folder, and over all."""
+    totals: dict[str, Counts] = {}
     for path in sorted(folder.glob("[!a]*/*.csv")):  # all but the anomaly-free recording
         for name, counts in _of_run(package, path).items():
             for part in (path.parent.name, "all"):
-                totals.setdefault(part, {}).setdefault(name, np.zeros(4))
-                totals[part][name] += counts
+                pooled = totals.setdefault(part, {}).setdefault(name, np.zeros(4))
+                pooled += counts
+    return totals
+
+
+def rates(counts: NDArray[np.float64]) -> tuple[float, float, float]:
+    """F1, false alarm rate and missing alarm rate."""
+    tp, fp, fn, tn = counts.tolist()
+    return 2 * tp / (2 * tp + fp + fn), fp / (fp + tn), fn / (fn + tp)
+
+
+def _print_skab(totals: dict[str, Counts]) -> None:
     for part, by_name in sorted(totals.items(), key=lambda item: (item[0] == "all", item[0])):
-        for name, (tp, fp, fn, tn) in by_name.items():
-            f1, far, mar = 2 * tp / (2 * tp + fp + fn), fp / (fp + tn), fn / (fn + tp)
+        for name, counts in by_name.items():
+            f1, far, mar = rates(counts)
             print(f"SKAB {part:7} by {name:8} F1 {f1:.3f}  FAR {far:6.2%}  MAR {mar:6.2%}")
 
 
-def _of_run(package: Path, path: Path) -> dict[str, NDArray[np.float64]]:
+def _of_run(package: Path, path: Path) -> Counts:
     """Confusion counts of the rows after the healthy past, by score and by warning."""
     with open_recording(path) as recording:
         part = next(recording.parts(100_000))
@@ -150,7 +163,7 @@ def main() -> None:
     arguments = parser.parse_args()
     evaluate(arguments.package)
     if arguments.skab:
-        skab(arguments.package, arguments.skab)
+        _print_skab(skab(arguments.package, arguments.skab))
     if arguments.nab:
         nab(arguments.package, arguments.nab)
 
