@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.cli.options import config_option, emit_json, emit_table, find_config, json_option
-from agent.errors import NotFound
+from agent.errors import AgentError, NotFound
 from agent.types import ModelRef
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def install(
             "no repository is configured", where="models.repository", hint="Or: --from DIR"
         )
     installed = _open(config).install(source, name, version)
-    _show_change(installed, "is verified, installed and active", as_json)
+    _show_change(installed, "is verified, installed and active", as_json, config)
 
 
 @models.command("provision")
@@ -74,9 +74,10 @@ def provision_command(config_path: Path | None, root: Path) -> None:
 @click.pass_obj
 def activate(config_path: Path | None, name: str, version: str, as_json: bool) -> None:
     """Make an installed version the one that answers."""
-    registry = _registry(config_path)
+    config = _config(config_path)
+    registry = _open(config)
     registry.activate(ModelRef(name, version))
-    _show_change(_find(registry, name, version), "is active", as_json)
+    _show_change(_find(registry, name, version), "is active", as_json, config)
 
 
 @models.command()
@@ -85,9 +86,10 @@ def activate(config_path: Path | None, name: str, version: str, as_json: bool) -
 @click.pass_obj
 def rollback(config_path: Path | None, name: str, as_json: bool) -> None:
     """Go back to the version that was active before. Needs no network."""
-    registry = _registry(config_path)
+    config = _config(config_path)
+    registry = _open(config)
     registry.rollback(name)
-    _show_change(_find(registry, name, None), "is active again", as_json)
+    _show_change(_find(registry, name, None), "is active again", as_json, config)
 
 
 @models.command()
@@ -191,8 +193,24 @@ def _when(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _show_change(model: "InstalledModel", what: str, as_json: bool) -> None:
+def _show_change(model: "InstalledModel", what: str, as_json: bool, config: "Config") -> None:
     if as_json:
         emit_json(_plain(model))
     else:
         click.echo(f"{model.ref} {what}, signed by {', '.join(model.signers)}.")
+        if _in_use(model.ref, config.api.socket):
+            click.echo(
+                "The running daemon has another version loaded; it changes at its next start."
+            )
+
+
+def _in_use(ref: ModelRef, socket_path: Path) -> bool:
+    """Whether a running daemon has another version of the model loaded."""
+    from agent.api.client import Client
+
+    try:
+        found = Client(socket_path, timeout_s=3.0).get_json("/api/models")["models"]
+    except AgentError:
+        return False
+    loaded = (m["version"] for m in found if m["name"] == ref.name and m["state"] == "READY")
+    return any(version != ref.version for version in loaded)

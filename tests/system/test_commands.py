@@ -87,6 +87,17 @@ class TestModels:
         trusting.run("models", "remove", "negator", "1.0.0")
         assert len(json.loads(trusting.run("models", "--json").stdout)) == 1
 
+    def test_a_running_daemon_that_has_another_version_is_mentioned(
+        self, trusting: Device, tmp_path: Path
+    ) -> None:
+        source = ("--from", str(tmp_path / "repository"))
+        trusting.run("models", "install", "negator", "--version", "1.0.0", *source)
+        trusting.start(rewrite=False)
+        trusting.get("/v2/models/negator")
+        printed = trusting.run("models", "install", "negator", *source).stdout
+        assert "negator 1.1.0 is verified" in printed
+        assert "it changes at its next start" in printed
+
     def test_show_prints_the_card(self, make_device: MakeDevice) -> None:
         made = make_device()
         made.write_config()
