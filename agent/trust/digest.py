@@ -2,11 +2,13 @@
 
 import hashlib
 import io
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import BinaryIO
 
-CHUNK_BYTES = 1 << 20
-PARALLEL_FROM_BYTES = 8 << 20  # below this, a thread costs more than it saves
+CHUNK_BYTES = 4 << 20
+PARALLEL_FROM_BYTES = 2 * CHUNK_BYTES  # below this, a thread costs more than it saves
+MAX_WAITING = 2  # chunks read and not hashed yet; waiting for each at once would hide nothing
 
 
 def sha256_hex(data: bytes | memoryview) -> str:
@@ -34,11 +36,11 @@ def read_hashed(file: BinaryIO, size: int) -> tuple[bytes, str]:
         data = file.read(size + 1)
         return data, sha256_hex(data)
     digest, data_out = hashlib.sha256(), io.BytesIO()
-    hashed: Future[None] | None = None
+    waiting: deque[Future[None]] = deque()
     with ThreadPoolExecutor(1, "sha256") as hasher:
         while data_out.tell() <= size and (chunk := file.read(CHUNK_BYTES)):
-            if hashed is not None:
-                hashed.result()
-            hashed = hasher.submit(digest.update, chunk)
+            if len(waiting) == MAX_WAITING:
+                waiting.popleft().result()
+            waiting.append(hasher.submit(digest.update, chunk))
             data_out.write(chunk)
     return data_out.getvalue(), digest.hexdigest()  # getvalue hands its buffer over, uncopied
