@@ -1,8 +1,8 @@
 """The loaded models, by name and version, no version twice.
 
 A model is verified and loaded on its first use, in a thread, and stays. When another version is
-activated, also by another process, `get` without a version loads that one and then lets the old one
-go: callers never meet a moment without a model.
+activated, also by another process, `get` without a version loads that one and forgets the old one.
+Who holds the old one may go on with it: no caller meets a moment without a model.
 """
 
 import asyncio
@@ -110,7 +110,7 @@ class Models:
         return self._loaded.get(ModelRef(name, version))
 
     async def refresh(self) -> list[ModelRef]:
-        """Load what was activated since, of the names in use, and let the old versions go.
+        """Load what was activated since, of the names in use, and forget the old versions.
 
         Returns:
             The versions that answer now and did not before. A version that cannot be loaded is
@@ -168,9 +168,8 @@ class Models:
         old = self._active.get(name)
         self._active[name] = model
         if old is not None and old is not model:
+            # Not closed: a stream may be in the middle of it. Its memory goes with its last holder.
             self._loaded.pop(old.ref, None)
-            # In a thread: it waits for the run in progress.
-            asyncio.get_running_loop().run_in_executor(None, old.close)
 
     def _note(self, name: str, error: AgentError) -> None:
         for installed in self._registry.list():
