@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.cli.options import config_option, emit_json, emit_table, find_config, json_option
-from agent.errors import AgentError, NotFound
+from agent.errors import AgentError, NotFound, NotReachable
 from agent.types import ModelRef
 
 if TYPE_CHECKING:
@@ -198,19 +198,22 @@ def _show_change(model: "InstalledModel", what: str, as_json: bool, config: "Con
         emit_json(_plain(model))
     else:
         click.echo(f"{model.ref} {what}, signed by {', '.join(model.signers)}.")
-        if _in_use(model.ref, config.api.socket):
-            click.echo(
-                "The running daemon has another version loaded; it changes at its next start."
-            )
+        click.echo(_taken_over(model.ref, config.api.socket), nl=False)
 
 
-def _in_use(ref: ModelRef, socket_path: Path) -> bool:
-    """Whether a running daemon has another version of the model loaded."""
+def _taken_over(ref: ModelRef, socket_path: Path) -> str:
+    """Have a running daemon that serves another version load this one; says what came of it."""
     from agent.api.client import Client
 
+    client = Client(socket_path)
     try:
-        found = Client(socket_path, timeout_s=3.0).get_json("/api/models")["models"]
-    except AgentError:
-        return False
-    loaded = (m["version"] for m in found if m["name"] == ref.name and m["state"] == "READY")
-    return any(version != ref.version for version in loaded)
+        found = client.get_json("/api/models")["models"]
+        versions = {m["version"] for m in found if m["name"] == ref.name and m["state"] == "READY"}
+        if not versions - {ref.version}:
+            return ""
+        client.request("POST", f"/v2/repository/models/{ref.name}/load", b"{}")
+    except NotReachable:
+        return ""
+    except AgentError as error:
+        return f"The running daemon goes on with the version it has loaded: {error}\n"
+    return "The running daemon answers with it from now on; streams change at its next start.\n"

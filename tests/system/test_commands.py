@@ -87,7 +87,7 @@ class TestModels:
         trusting.run("models", "remove", "negator", "1.0.0")
         assert len(json.loads(trusting.run("models", "--json").stdout)) == 1
 
-    def test_a_running_daemon_that_has_another_version_is_mentioned(
+    def test_a_running_daemon_takes_the_new_version_over(
         self, trusting: Device, tmp_path: Path
     ) -> None:
         source = ("--from", str(tmp_path / "repository"))
@@ -96,7 +96,10 @@ class TestModels:
         trusting.get("/v2/models/negator")
         printed = trusting.run("models", "install", "negator", *source).stdout
         assert "negator 1.1.0 is verified" in printed
-        assert "it changes at its next start" in printed
+        assert "The running daemon answers with it from now on" in printed
+        assert trusting.get("/v2/models/negator/versions/1.1.0/ready").status == 200
+        listed = {m["version"]: m["state"] for m in trusting.get("/api/models").json["models"]}
+        assert listed["1.1.0"] == "READY"
 
     def test_show_prints_the_card(self, make_device: MakeDevice) -> None:
         made = make_device()
