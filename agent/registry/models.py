@@ -158,7 +158,8 @@ class Models:
             self._problems[ref] = str(error)
             raise
         self._problems.pop(ref, None)
-        # A damaged version may have given way to the one before it, which may be loaded already.
+        if model.ref != ref:  # a damaged version gave way to the one before it
+            self._problems[ref] = f"damaged on the disk, so that {model.ref.version} answers"
         kept = self._loaded.setdefault(model.ref, model)
         if kept is not model:
             model.close()

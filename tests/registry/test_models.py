@@ -7,6 +7,7 @@ import pytest
 
 from agent.errors import Altered, NotFound, NotReady
 from agent.registry import Models
+from agent.types import ModelRef
 from tests.registry.test_registry import V1, spoil
 from tests.support.fleet import Fleet
 
@@ -79,6 +80,21 @@ async def test_a_damaged_model_says_why_it_is_unavailable(fleet: Fleet) -> None:
     with pytest.raises(Altered):
         await models.get("negator")
     assert "not what was signed" in models.index()[0].reason
+
+
+async def test_a_damaged_version_that_gave_way_is_reported(fleet: Fleet) -> None:
+    for version in ("1.0.0", "1.1.0"):
+        fleet.publish(version)
+        fleet.install()
+    spoil(fleet, ModelRef("negator", "1.1.0"), "model.onnx")
+    models = Models(fleet.registry)
+    first, again = await models.get("negator"), await models.get("negator")
+    assert first is again is models.peek("negator")
+    assert {s.version: (s.state, s.reason) for s in models.index()} == {
+        "1.0.0": ("READY", ""),
+        "1.1.0": ("UNAVAILABLE", "damaged on the disk, so that 1.0.0 answers"),
+    }
+    await models.close()
 
 
 async def test_closing_ends_every_session(fleet: Fleet) -> None:
