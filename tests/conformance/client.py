@@ -5,7 +5,7 @@ https://github.com/theupdateframework/tuf-conformance, CLIENT-CLI.md. The suite 
 over HTTP, so this adds the one class that the agent's sources lack yet; everything else, from the
 TUF client to the download by content, is what runs on a device.
 
-    pytest tuf_conformance --entrypoint "$PWD/tests/conformance/client.py"
+    pytest tuf_conformance --entrypoint="$PWD/tests/conformance/client.py"
 
 in the project's environment. `client.py.xfails` lists what is out of scope.
 """
