@@ -104,6 +104,33 @@ def test_leaving_early_ends_in_order_and_leaves_nothing(scratch: Path, number: i
     assert left_behind(scratch) == []
 
 
+def test_a_daemon_that_dies_ends_the_demo_with_its_log(scratch: Path) -> None:
+    demo = subprocess.Popen(
+        command("--plain", "--home", scratch / "device"), env=environment(scratch), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert demo.stdout is not None
+    for line in demo.stdout:
+        if "readings/s" in line:
+            break
+    os.kill(daemon_of(demo.pid), signal.SIGKILL)
+    _, said = demo.communicate(timeout=60)
+    assert demo.returncode == 1
+    assert "the daemon ended by itself" in said
+    assert "ready" in said.partition("Its log:")[2]
+    assert "Traceback" not in said
+
+
+def daemon_of(demo: int) -> int:
+    """The demo's child process that runs the daemon."""
+    children = Path(f"/proc/{demo}/task/{demo}/children").read_text().split()
+    return next(
+        int(pid)
+        for pid in children
+        if b"run" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    )
+
+
 def test_a_directory_in_use_is_refused(scratch: Path) -> None:
     (scratch / "something").touch()
     done = run(scratch, "--home", scratch)

@@ -96,6 +96,8 @@ class Demo:
                 for helper in helpers:
                     helper.cancel()
         except* AgentError as failed:
+            await asyncio.sleep(TICK_S)  # the end of a process is noticed a moment later
+            self._daemon.check()
             raise failed.exceptions[0] from None
         return await self._account()
 
