@@ -19,8 +19,9 @@ from agent.cli.demo.stage import Silence, Stage, stage
 from agent.cli.demo.summary import Summary, lines, summarize, to_dict
 from agent.cli.options import emit_json
 from agent.errors import BadRequest
+from agent.pipelines.spec import PipelineSpec
 from agent.pipelines.tables import Choices
-from agent.sync.settings import BrokerAddress
+from agent.sync.settings import BrokerAddress, LinkSettings
 from tools.fleet.receiver import Receiver
 
 LABEL = 10  # characters of a label in the summary
@@ -76,42 +77,82 @@ def _home(path: Path | None) -> Iterator[Home]:
 
 
 async def _run(options: Options, recording: Recording, home: Home) -> Summary:
-    rows = recording.rows
-    scene = Scene(rows.stream, rows=len(rows), spans=recording.spans)
-    scene.first, scene.last = float(rows.time[0]), float(rows.time[-1])
+    """Build everything around the demo, run it, and take it apart in reverse."""
+    scene = _scene(recording)
     async with contextlib.AsyncExitStack() as stack:
         stopping = stack.enter_context(_leaving_early())
         shown = stack.enter_context(_stage(options))
-        broker = await stack.enter_async_context(_broker(options.broker))
-        network = Network(broker.host, broker.port)
-        await network.mend()
-        stack.push_async_callback(network.cut)
         step = _Steps(scene, shown)
+        broker = await stack.enter_async_context(_broker(options.broker))
+        network = await stack.enter_async_context(_network(broker))
         step("A device is made: a trust root of its own, a signed model, verified and installed.")
-        every_s = max(recording.duration_s / SUMMARIES, 1.0)
-        home.write_config(
-            f"mqtt://127.0.0.1:{network.port}", rows.stream, every_s,
-            protocol="auto" if options.broker else EMBEDDED_PROTOCOL,
-        )  # fmt: skip
+        _configure(home, options, recording, network)
         trusted = await asyncio.to_thread(establish_trust, home, shipped_model())
         scene.model, scene.signers = trusted.model, trusted.signers
         step("The cloud listens, and the daemon starts.")
-        receiver = Receiver(
-            f"mqtt://{broker}", f"{home.topics}/+/#", client_id=f"{home.device}-cloud"
-        )
-        await asyncio.to_thread(receiver.start)
-        stack.callback(receiver.close)
-        daemon = Daemon(home)
-        stack.push_async_callback(daemon.stop)
-        await daemon.start()
+        receiver = await stack.enter_async_context(_receiver(broker, home))
+        daemon = await stack.enter_async_context(_daemon(home))
         speed = options.speed or fitting_speed(recording.duration_s, PLAY_S)
         demo = Demo(
             recording, Pace(speed), home=home, daemon=daemon, network=network, receiver=receiver,
             scene=scene, stage=shown, stopping=stopping,
         )  # fmt: skip
         ledger = await demo.run()
-    home.write_config(options.broker or "mqtt://localhost:1883", rows.stream, 60.0)
+    _leave_behind(home, options, recording)
     return summarize(scene, ledger, interrupted=stopping.is_set())
+
+
+def _scene(recording: Recording) -> Scene:
+    rows = recording.rows
+    scene = Scene(rows.stream, rows=len(rows), spans=recording.spans)
+    scene.first, scene.last = float(rows.time[0]), float(rows.time[-1])
+    return scene
+
+
+def _configure(home: Home, options: Options, recording: Recording, network: Network) -> None:
+    """For the demo: the broker through the network that can be cut, and enough summaries."""
+    home.write_config(
+        f"mqtt://127.0.0.1:{network.port}",
+        recording.rows.stream,
+        max(recording.duration_s / SUMMARIES, 1.0),
+        protocol="auto" if options.broker else EMBEDDED_PROTOCOL,
+    )
+
+
+def _leave_behind(home: Home, options: Options, recording: Recording) -> None:
+    """For whoever keeps the device: the broker where it really is."""
+    broker = options.broker or LinkSettings().brokers[0]
+    home.write_config(broker, recording.rows.stream, PipelineSpec("demo", "demo").summary_every_s)
+
+
+@contextlib.asynccontextmanager
+async def _network(broker: BrokerAddress) -> AsyncIterator[Network]:
+    network = Network(broker.host, broker.port)
+    await network.mend()
+    try:
+        yield network
+    finally:
+        await network.cut()
+
+
+@contextlib.asynccontextmanager
+async def _receiver(broker: BrokerAddress, home: Home) -> AsyncIterator[Receiver]:
+    receiver = Receiver(f"mqtt://{broker}", f"{home.topics}/+/#", client_id=f"{home.device}-cloud")
+    await asyncio.to_thread(receiver.start)
+    try:
+        yield receiver
+    finally:
+        await asyncio.to_thread(receiver.close)
+
+
+@contextlib.asynccontextmanager
+async def _daemon(home: Home) -> AsyncIterator[Daemon]:
+    daemon = Daemon(home)
+    try:
+        await daemon.start()
+        yield daemon
+    finally:
+        await daemon.stop()
 
 
 class _Steps:
