@@ -10,9 +10,11 @@ from agent.cli.demo.cloud import Network, embedded_broker
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(100):
-        writer.write(data)
-    writer.close()
+    try:
+        while data := await reader.read(100):
+            writer.write(data)
+    finally:  # also when the test ends in the middle
+        writer.transport.abort()
 
 
 async def test_a_relayed_connection_carries_bytes_both_ways() -> None:

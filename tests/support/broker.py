@@ -153,21 +153,31 @@ class FakeBroker:
         """The protocol level of each connection: 4 is MQTT 3.1.1, 5 is MQTT 5."""
         return [packet[packet.index(b"MQTT") + 4] for packet in self.connects]
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve a connection; known from its first moment, so that `close` misses none."""
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._serving[task] = writer
+        task.add_done_callback(self._served)
+
+    async def close(self) -> None:
+        """End every connection, also those that are only being accepted."""
+        for _ in range(3):  # turns of the loop between the kernel's accept and ours
+            await asyncio.sleep(0)
+        for writer in self._serving.values():
+            writer.transport.abort()
+        await asyncio.gather(*self._serving, return_exceptions=True)
+        await asyncio.sleep(0)  # an aborted transport closes in the loop's next turn
+
+    def _served(self, task: asyncio.Task[None]) -> None:
+        self._serving.pop(task).transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, OSError):
             while await self._one(reader, writer):
                 await writer.drain()
         writer.close()
-        del self._serving[task]
-
-    async def close(self) -> None:
-        """End every connection."""
-        for writer in self._serving.values():
-            writer.transport.abort()
-        await asyncio.gather(*self._serving, return_exceptions=True)
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()  # what was answered last still goes out
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         packet = await _packet(reader)
@@ -212,7 +222,7 @@ async def fake_broker(
 ) -> AsyncIterator[FakeBroker]:
     """A fake broker on a free port."""
     broker = FakeBroker(answers or {})
-    server = await asyncio.start_server(broker.serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(broker.accept, "127.0.0.1", 0)
     broker.port = server.sockets[0].getsockname()[1]
     try:
         yield broker

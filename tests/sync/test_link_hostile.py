@@ -199,19 +199,22 @@ async def test_two_clients_with_one_identifier_are_suspected_on_3_1_1(links):
     connections = []
 
     async def serve(reader, writer):
-        packet = await reader.read(1000)
-        if packet[packet.index(b"MQTT") + 4] == 4:
-            connections.append(1)
-            writer.write(ACCEPT_3)
-            await writer.drain()
-            await asyncio.sleep(0.02)
-        writer.close()
+        try:
+            packet = await reader.read(1000)
+            if packet[packet.index(b"MQTT") + 4] == 4:
+                connections.append(1)
+                writer.write(ACCEPT_3)
+                await writer.drain()
+                await asyncio.sleep(0.02)
+        finally:  # also when the test ends in the middle
+            writer.transport.abort()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     link = links.make(f"mqtt://127.0.0.1:{server.sockets[0].getsockname()[1]}")
     await until(lambda: "another client" in str(link.reason))
     assert len(connections) >= 3
     server.close()
+    await link.close()
 
 
 async def test_a_packet_that_claims_to_be_huge_ends_the_connection(links):
