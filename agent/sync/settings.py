@@ -5,6 +5,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from agent.errors import BadConfig
+from agent.ranges import check_range
 from agent.sync.pace import QuietHours
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
@@ -126,16 +127,16 @@ class LinkSettings:
             raise BadConfig("must be auto, 5 or 3.1.1", where="protocol")
         self._check_identity()
         QuietHours.parse(self.quiet_hours)
-        self._check_range("bandwidth_bit_s", self.bandwidth_bit_s, 0, 10**12)
-        self._check_range("keepalive_s", self.keepalive_s, 5, 65_535)
-        self._check_range("connect_timeout_s", self.connect_timeout_s, 0.1, 300)
-        self._check_range("ack_timeout_s", self.ack_timeout_s, 0.1, 3600)
-        self._check_range("session_expiry_s", self.session_expiry_s, 0, 0xFFFF_FFFE)
-        self._check_range("window", self.window, 1, 65_535)
-        self._check_range("receive_window", self.receive_window, 1, 65_535)
-        self._check_range("max_incoming", self.max_incoming, 1024, 256 << 20)
-        self._check_range("backoff_min_s", self.backoff_min_s, 0.01, self.backoff_max_s)
-        self._check_range("backoff_max_s", self.backoff_max_s, 0.01, 86_400)
+        check_range("bandwidth_bit_s", self.bandwidth_bit_s, 0, 10**12)
+        check_range("keepalive_s", self.keepalive_s, 5, 65_535)
+        check_range("connect_timeout_s", self.connect_timeout_s, 0.1, 300)
+        check_range("ack_timeout_s", self.ack_timeout_s, 0.1, 3600)
+        check_range("session_expiry_s", self.session_expiry_s, 0, 0xFFFF_FFFE)
+        check_range("window", self.window, 1, 65_535)
+        check_range("receive_window", self.receive_window, 1, 65_535)
+        check_range("max_incoming", self.max_incoming, 1024, 256 << 20)
+        check_range("backoff_min_s", self.backoff_min_s, 0.01, self.backoff_max_s)
+        check_range("backoff_max_s", self.backoff_max_s, 0.01, 86_400)
 
     @property
     def addresses(self) -> tuple[BrokerAddress, ...]:
@@ -147,8 +148,3 @@ class LinkSettings:
             raise BadConfig("must be 1 to 128 bytes long", where="client_id")
         if (self.certificate_file is None) != (self.key_file is None):
             raise BadConfig("a certificate and its key go together", where="key_file")
-
-    @staticmethod
-    def _check_range(name: str, value: float, low: float, high: float) -> None:
-        if not low <= value <= high:
-            raise BadConfig(f"must be between {low:g} and {high:g}, not {value:g}", where=name)

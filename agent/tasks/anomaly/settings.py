@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from agent.errors import BadConfig
+from agent.ranges import check_range
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +32,12 @@ class AnomalySettings:
     hold_rows: int = 10
 
     def __post_init__(self) -> None:
-        _check("learn_rows", self.learn_rows, 100, 100_000)
-        _check("sensitivity", self.sensitivity, 0.1, 10)
-        _check("within_rows", self.within_rows, 1, 1000)
-        _check("raise_rows", self.raise_rows, 1, self.within_rows)
-        _check("clear_score", self.clear_score, 0.0, 1.0)
-        _check("lateness_s", self.lateness_s, 0.0, 3600.0)
-        _check("max_gap_s", self.max_gap_s, 0.001, 86_400.0)
-        _check("follow_rows", self.follow_rows, 0, 10_000_000)
-        _check("hold_rows", self.hold_rows, 0, 10_000)
-
-
-def _check(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise BadConfig(f"must be between {low:g} and {high:g}, not {value:g}", where=name)
+        check_range("learn_rows", self.learn_rows, 100, 100_000)
+        check_range("sensitivity", self.sensitivity, 0.1, 10)
+        check_range("within_rows", self.within_rows, 1, 1000)
+        check_range("raise_rows", self.raise_rows, 1, self.within_rows)
+        check_range("clear_score", self.clear_score, 0.0, 1.0)
+        check_range("lateness_s", self.lateness_s, 0.0, 3600.0)
+        check_range("max_gap_s", self.max_gap_s, 0.001, 86_400.0)
+        check_range("follow_rows", self.follow_rows, 0, 10_000_000)
+        check_range("hold_rows", self.hold_rows, 0, 10_000)
