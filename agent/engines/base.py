@@ -6,14 +6,15 @@ declared order, a closed session says so, and a runtime's own exceptions never l
 fills two holes, `_run` and `_close`.
 """
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from agent.errors import AgentError, BadTensor, EngineFailed, NotReady
+from agent.errors import AgentError, BadModel, BadTensor, EngineFailed, NotReady
 from agent.types import Array, DType, Tensors, TensorSpec
 
 NUMPY_DTYPES: Mapping[DType, np.dtype[Any]] = {
@@ -127,6 +128,24 @@ class Session(ABC):
 def dtype_name(dtype: np.dtype[Any]) -> str:
     """The Open Inference Protocol name of a NumPy dtype, or NumPy's own when there is none."""
     return DTYPE_NAMES.get(dtype, str(dtype))
+
+
+def load_error(
+    error: Exception, runtime: str, missing_operator: Iterable[re.Pattern[str]], hint: str
+) -> BadModel:
+    """A runtime's refusal to load a file, in our words.
+
+    Args:
+        error: what the runtime raised.
+        runtime: its name, for a refusal that is none of the known ones.
+        missing_operator: how it says that it lacks an operator; the first group names it.
+        hint: what to do about a lacking operator.
+    """
+    text = str(error)
+    for pattern in missing_operator:
+        if found := pattern.search(text):
+            return BadModel(f"the runtime lacks the operator {found[1].strip()}", hint=hint)
+    return BadModel(f"{runtime} cannot load the file: {first_line(error)}")
 
 
 def first_line(error: BaseException) -> str:

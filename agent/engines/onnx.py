@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from agent.engines.base import EngineOptions, Session, first_line
+from agent.engines.base import EngineOptions, Session, load_error
 from agent.errors import BadModel
 from agent.types import Array, DType, TensorSpec
 
@@ -32,6 +32,7 @@ MISSING_OPERATOR = (
     re.compile(r"Could not find an implementation for ([\w.:]+)\((\d+)\)"),
     re.compile(r"No Op registered for ([\w.:]+)"),
 )
+OPERATOR_HINT = "Export the model with operators of the standard domain, opset 21 or lower"
 
 ERRORS_ONLY = 3  # log severity: 0 verbose to 4 fatal
 
@@ -56,7 +57,7 @@ class OnnxSession(Session):
                 providers=["CPUExecutionProvider"],
             )
         except Exception as error:  # its classes have no root of their own
-            raise _load_error(error) from error
+            raise load_error(error, "onnxruntime", MISSING_OPERATOR, OPERATOR_HINT) from error
         super().__init__(_specs(session.get_inputs()), _specs(session.get_outputs()))
         self._session = session
         self._input_names = tuple(spec.name for spec in self.inputs)
@@ -109,14 +110,3 @@ def _dtype(node: Any) -> DType:
 
 def _shape(shape: Sequence[Any]) -> tuple[int, ...]:
     return tuple(size if isinstance(size, int) else -1 for size in shape)
-
-
-def _load_error(error: Exception) -> BadModel:
-    text = str(error)
-    for pattern in MISSING_OPERATOR:
-        if found := pattern.search(text):
-            return BadModel(
-                f"the runtime lacks the operator {found[1]}",
-                hint="Export the model with operators of the standard domain, opset 21 or lower",
-            )
-    return BadModel(f"onnxruntime cannot load the file: {first_line(error)}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from agent.engines.base import DTYPE_NAMES, EngineOptions, Session, first_line
+from agent.engines.base import DTYPE_NAMES, EngineOptions, Session, load_error
 from agent.engines.catalog import ENGINES, library
 from agent.errors import BadModel, BadTensor, EngineMissing
 from agent.types import Array, DType, Quantization, TensorSpec
@@ -18,6 +18,7 @@ MISSING_OPERATOR = (
     re.compile(r"custom ops?: \[?([\w, ]+)"),
     re.compile(r"Didn't find op for builtin opcode '(\w+)' version '\d+'"),
 )
+OPERATOR_HINT = "Convert the model with built-in operators only (TFLITE_BUILTINS)"
 
 
 class TfliteSession(Session):
@@ -73,7 +74,7 @@ def _interpreter(model: bytes, options: EngineOptions) -> Any:
         interpreter = interpreter_class(model_content=model, num_threads=options.threads)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        raise _load_error(error) from error
+        raise load_error(error, "LiteRT", MISSING_OPERATOR, OPERATOR_HINT) from error
     return interpreter
 
 
@@ -105,14 +106,3 @@ def _quantization(parameters: Mapping[str, Any]) -> Quantization | None:
     if len(scales) != 1:  # none, or one for each channel, which inputs and outputs never have
         return None
     return Quantization(float(scales[0]), int(zero_points[0]))
-
-
-def _load_error(error: Exception) -> BadModel:
-    text = str(error)
-    for pattern in MISSING_OPERATOR:
-        if found := pattern.search(text):
-            return BadModel(
-                f"the runtime lacks the operator {found[1].strip()}",
-                hint="Convert the model with built-in operators only (TFLITE_BUILTINS)",
-            )
-    return BadModel(f"LiteRT cannot load the file: {first_line(error)}")
