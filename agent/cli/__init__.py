@@ -9,26 +9,37 @@ Exit statuses: 0 done, 1 something failed for now (try again), 2 wrong usage or 
 
 import os
 import sys
+from typing import NoReturn
+
+import click
 
 from agent.cli.group import cli
 from agent.errors import AgentError, BadRequest, LimitExceeded, Refused
 
-__all__ = ["cli", "main"]
+__all__ = ["cli", "main", "run_command"]
 
 
 def main() -> None:
-    """Entry point of the command `edge-agent`: errors are one line, never a traceback."""
-    import click
+    """Entry point of the command `edge-agent`."""
+    run_command(cli, "edge-agent")
 
+
+def run_command(command: click.Command, name: str) -> NoReturn:
+    """Run a command to the end of the process: errors are one line, never a traceback.
+
+    Args:
+        command: the group or command that reads the arguments.
+        name: what the user typed, as errors begin.
+    """
     try:
-        sys.exit(cli.main(standalone_mode=False) or 0)
+        sys.exit(command.main(prog_name=name, standalone_mode=False) or 0)
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except AgentError as error:
-        print(f"edge-agent: {error} [{error.code}]", file=sys.stderr)
+        print(f"{name}: {error} [{error.code}]", file=sys.stderr)
         sys.exit(exit_status(error))
     except BrokenPipeError:
         sys.stderr.close()
@@ -36,8 +47,8 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("EDGE_AGENT_DEBUG"):
             raise
-        name = type(error).__name__
-        print(f"edge-agent: internal error: {name}: {error} [agent.error]", file=sys.stderr)
+        kind = type(error).__name__
+        print(f"{name}: internal error: {kind}: {error} [agent.error]", file=sys.stderr)
         print("Run it again with EDGE_AGENT_DEBUG=1 and report what it prints.", file=sys.stderr)
         sys.exit(70)
 

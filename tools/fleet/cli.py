@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from agent.cli import exit_status
+from agent.cli import run_command
 from agent.cli.options import emit_json, emit_table, json_option
-from agent.errors import AgentError, BadKey
+from agent.errors import BadKey
 from agent.types import ModelRef
 from tools.fleet.keys import ID_DIGITS
 from tools.fleet.repository import Repository
@@ -237,13 +237,4 @@ def _role_row(role: Any) -> tuple[object, ...]:
 
 def main() -> None:
     """Entry point of the command `edge-fleet`."""
-    try:
-        sys.exit(cli.main(standalone_mode=False, prog_name="edge-fleet") or 0)
-    except click.exceptions.Abort:
-        sys.exit(130)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except AgentError as error:
-        print(f"edge-fleet: {error} [{error.code}]", file=sys.stderr)
-        sys.exit(exit_status(error))
+    run_command(cli, "edge-fleet")
