@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import secrets
 import signal
-import sqlite3
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from agent.config.read import load
 from agent.config.settings import DeviceSettings
 from agent.config.template import literal
 from agent.errors import AgentError, BadRequest, NotReady
-from agent.store.outbox import read_counts
+from agent.store.inspection import look
 from agent.sync.topics import Topics
 
 MODEL = "pump-anomaly"
@@ -120,9 +119,8 @@ summary_every_s = {literal(summary_every_s)}
 
     def outbox(self) -> Outbox:
         """The account of the device's outbox, as of its last commit."""
-        database = load(self.config, {}).device.database
-        with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as reader:
-            return Outbox.of(**dataclasses.asdict(read_counts(reader).total))
+        seen = look(load(self.config, {}).device.database, peek=0)
+        return Outbox.of(**dataclasses.asdict(seen.counts.total))
 
 
 @dataclass(frozen=True, slots=True)
