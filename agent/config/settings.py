@@ -5,7 +5,7 @@ import re
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from agent.api.settings import ApiSettings
 from agent.errors import BadConfig
@@ -13,8 +13,6 @@ from agent.logs import LogFormat, LogLevel
 from agent.pipelines.spec import PipelineLimits, PipelineSpec
 from agent.store.outbox import OutboxLimits
 from agent.sync.settings import LinkSettings
-
-D = TypeVar("D")
 
 #: Tables whose keys the environment can set.
 ENVIRONMENT_TABLES = ("device", "daemon", "models", "api", "sync", "outbox", "pipelines")

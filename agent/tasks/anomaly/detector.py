@@ -287,14 +287,14 @@ class AnomalyDetector:
 
     def _drivers(self, part: "_Part", row: int) -> tuple[SensorShare, ...]:
         """The sensors behind the score of a row, most important first."""
+        assert self._views is not None  # nothing is scored before
+        baseline = self._views.baseline  # made anew at each look
         shares = part.shares[row]
         means = part.means[row + self._model.shape.span - 1]
         order = np.argsort(-shares, kind="stable")[:TOP_SENSORS].tolist()
-        return tuple(self._driver(i, float(shares[i]), float(means[i])) for i in order)
+        return tuple(self._driver(baseline, i, float(shares[i]), float(means[i])) for i in order)
 
-    def _driver(self, index: int, share: float, mean: float) -> SensorShare:
-        assert self._views is not None  # nothing is scored before
-        baseline = self._views.baseline
+    def _driver(self, baseline: Baseline, index: int, share: float, mean: float) -> SensorShare:
         value = baseline.location[index] + mean * baseline.scale[index]
         low, high = baseline.low[index], baseline.high[index]
         direction: Direction = "higher" if value > high else "lower" if value < low else "within"
