@@ -44,7 +44,7 @@ bench: $(VENV)/.project mosquitto  ## Measure every performance figure, each bes
 
 lock: $(VENV)-lock/bin/uv  ## Resolve the dependencies again into requirements/dev.lock
 	$< pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-	    --no-annotate --all-extras --group dev --constraints requirements/constraints.txt \
+	    --no-annotate --extra all --group dev --constraints requirements/constraints.txt \
 	    --output-file requirements/dev.lock pyproject.toml $(ARGS)
 
 picture: $(VENV)/.project  ## Draw docs/demo.svg, the README's picture, from a real run of the demo
