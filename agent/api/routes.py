@@ -15,11 +15,12 @@ from agent.api.http.messages import (
     json_response,
     text_response,
 )
+from agent.api.inference import Call
 from agent.api.page import PAGE, PAGE_HEADERS
 from agent.api.regions import Regions
 from agent.api.repository import ModelRepository
 from agent.api.served import Reply
-from agent.api.service import Call, Service
+from agent.api.service import Service
 from agent.api.settings import ApiSettings
 from agent.errors import BadPayload, NotReady, TooMany
 from agent.pipelines.names import MAX_PAYLOAD
@@ -86,7 +87,7 @@ class OpenInference:
     def infer(self, request: Request) -> "Answer | Awaitable[Answer]":
         name, version = _model(request)
         shared = self._service.regions.of(request.caller)
-        reply = self._service.infer(
+        reply = self._service.inference.infer(
             Call(name, version, request.body, header_length(request), shared)
         )
         if isinstance(reply, tuple):

@@ -1,40 +1,29 @@
 """What the agent can be asked to do, whatever protocol it is asked in.
 
-One class holds the verbs; the routes are thin over it. A verb that can answer at once does so without
-a coroutine, which is what keeps inference on small models fast.
+One class holds the verbs; the routes are thin over it. Inference (`inference`) and the verbs about
+models (`repository`) are parts of it with files of their own.
 """
 
 import asyncio
 import dataclasses
-import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from time import perf_counter
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
 
 from agent import __version__
-from agent.api.oip.request import Prepared
-from agent.api.oip.shared import Shared
-from agent.api.ports import LinkPort, ModelPort, ModelsPort, OutboxPort, PipelinesPort
+from agent.api.admission import Admission
+from agent.api.inference import Inference
+from agent.api.ports import LinkPort, ModelsPort, OutboxPort, PipelinesPort
 from agent.api.readings import decode_readings
 from agent.api.regions import Regions
 from agent.api.repository import ModelRepository
-from agent.api.served import InferenceMetrics, Reply, ServedModel
+from agent.api.served import InferenceMetrics
 from agent.clock import Clock
-from agent.errors import AgentError, NotReady, TooMany
+from agent.errors import NotReady
 from agent.telemetry.events import EventBus, Numbered
 from agent.telemetry.exposition import render
 from agent.telemetry.metrics import Metrics
 from agent.telemetry.probes import Probes
-from agent.types import Tensors
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-MAX_SERVED = 64  # models whose prepared requests are kept
-MAX_SWAPS = 5  # of a model during one request
-MAX_THREADS = 4  # that run models at once
 DECODE_INLINE_BELOW = 32 * 1024  # bytes: larger readings are decoded in a thread
 
 EXTENSIONS = (
@@ -47,29 +36,13 @@ EXTENSIONS = (
 )
 
 
-class Call(NamedTuple):
-    """An inference that is asked for.
-
-    Attributes:
-        name: of the model.
-        version: None for the active one.
-        body: JSON, then binary tensors.
-        header_length: bytes of JSON; None when all of it is, 0 for one raw tensor.
-        shared: the caller's shared memory.
-    """
-
-    name: str
-    version: str | None
-    body: bytes
-    header_length: int | None
-    shared: Shared
-
-
 class Service:
     """The verbs.
 
     Attributes:
         metrics: everything that is counted.
+        admission: how many requests are inside, and their threads.
+        inference: the verb that runs models.
         repository: the verbs about models.
         regions: shared memory that callers registered.
         starting: why the agent is not ready yet or any more; empty when it is.
@@ -100,20 +73,19 @@ class Service:
         self._pipelines = pipelines
         self._outbox = outbox
         self._link = link
-        self._max_running = max_running
-        self._running = 0
-        self._threads: ThreadPoolExecutor | None = None
-        self._served: dict[tuple[str, str], ServedModel] = {}
-        self._inference = InferenceMetrics(metrics)
+        self.admission = Admission(max_running)
+        self.inference = Inference(models, self.admission, InferenceMetrics(metrics))
         self.regions = Regions()
-        self.repository = ModelRepository(models, self._inference, pipelines)
+        self.repository = ModelRepository(models, self.inference.metrics, pipelines)
         self._outbox_messages = metrics.gauge(
             "edge_agent_outbox_messages",
             "Messages since the device was set up, by what became of them",
             ("class", "fate"),
         )
         metrics.gauge_callback(
-            "edge_agent_api_running", "Requests inside models and pipelines", lambda: self._running
+            "edge_agent_api_running",
+            "Requests inside models and pipelines",
+            lambda: self.admission.running,
         )
 
     # Health
@@ -136,7 +108,7 @@ class Service:
         Raises:
             NotFound, Refused, BadModel, EngineMissing: as the registry says.
         """
-        model = await self._loaded(name, version)
+        model = await self.inference.loaded(name, version)
         manifest = model.manifest
         versions = [m["version"] for m in await self.repository.index() if m["name"] == name]
         return {
@@ -152,95 +124,6 @@ class Service:
         """Whether the model is loaded; one that is not is loaded by its first request."""
         return self._models.peek(name, version) is not None
 
-    def infer(self, call: Call) -> Reply | Awaitable[Reply]:
-        """Run a model on a request of the Open Inference Protocol.
-
-        Returns:
-            The reply at once for a short model that is loaded, else an awaitable of it.
-
-        Raises:
-            BadPayload, BadTensor: the request is not one that the model can answer.
-            TooMany: too many requests are under way.
-            EngineFailed: the runtime failed.
-        """
-        model = self._models.peek(call.name, call.version)
-        if model is None:
-            return self._infer_cold(call)
-        started = perf_counter()
-        served = self._served_as(model)
-        try:
-            prepared = served.prepare(call.body, call.header_length)
-            tensors = prepared.tensors(call.body, call.shared)
-            if served.inline:
-                return served.run(prepared, tensors, started, call.shared)
-        except AgentError as error:
-            self._failed(served, error)
-            raise
-        return self._infer_beside(served, prepared, tensors, call)
-
-    async def _infer_cold(self, call: Call) -> Reply:
-        for _ in range(MAX_SWAPS):
-            served = self._served_as(await self._loaded(call.name, call.version))
-            prepared = served.prepare(call.body, call.header_length)
-            tensors = prepared.tensors(call.body, call.shared)
-            with suppress(NotReady):  # unloaded since it was chosen
-                return await self._infer_in_thread(served, prepared, tensors, call)
-        raise NotReady("the model is being replaced again and again", where=call.name)
-
-    async def _infer_beside(
-        self, served: ServedModel, prepared: Prepared, tensors: Tensors, call: Call
-    ) -> Reply:
-        try:
-            return await self._infer_in_thread(served, prepared, tensors, call)
-        except NotReady:  # the version after it answers
-            return await self._infer_cold(call)
-
-    async def _infer_in_thread(
-        self, served: ServedModel, prepared: Prepared, tensors: Tensors, call: Call
-    ) -> Reply:
-        started = perf_counter()
-        try:
-            return await self._in_thread(served.run, prepared, tensors, started, call.shared)
-        except NotReady:
-            raise
-        except AgentError as error:
-            self._failed(served, error)
-            raise
-
-    def _failed(self, served: ServedModel, error: AgentError) -> None:
-        ref = served.model.ref
-        self._inference.failures.inc(1, ref.name, ref.version, error.code)
-
-    async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a function in a thread, as one of at most so many."""
-        loop = asyncio.get_running_loop()
-        self._enter()
-        job = self._pool().submit(function, *args, **kwargs)
-        # The place is given back when the run ends, not when its caller goes away.
-        job.add_done_callback(lambda _: loop.call_soon_threadsafe(self._leave))
-        return await asyncio.wrap_future(job)
-
-    async def _loaded(self, name: str, version: str | None) -> ModelPort:
-        model = self._models.peek(name, version)
-        if model is not None:
-            return model
-        self._enter()
-        try:
-            return await self._models.get(name, version)
-        finally:
-            self._leave()
-
-    def _served_as(self, model: ModelPort) -> ServedModel:
-        key = (model.ref.name, model.ref.version)
-        served = self._served.get(key)
-        if served is None or served.model is not model:
-            served = ServedModel(model, self._inference)
-            self._served.pop(key, None)
-            if len(self._served) >= MAX_SERVED:
-                del self._served[next(iter(self._served))]
-            self._served[key] = served
-        return served
-
     # Readings
 
     async def submit(self, body: bytes, content_type: str, stream: str) -> dict[str, Any]:
@@ -255,12 +138,9 @@ class Service:
             raise NotReady(
                 "no pipeline is configured", hint="Add a [[pipeline]] to the configuration"
             )
-        self._enter()
-        try:
+        with self.admission.place():
             tables = await self._decoded(body, content_type, stream or None)
             receipts = await asyncio.gather(*map(self._pipelines.submit, tables))
-        finally:
-            self._leave()
         dropped: dict[str, int] = {}
         for receipt in receipts:
             for reason, count in receipt.dropped.items():
@@ -276,7 +156,9 @@ class Service:
         now = self._clock.wall()
         if len(body) < DECODE_INLINE_BELOW:
             return decode_readings(body, content_type, stream=stream, now=now)
-        return await self._in_thread(decode_readings, body, content_type, stream=stream, now=now)
+        return await self.admission.in_thread(
+            decode_readings, body, content_type, stream=stream, now=now
+        )
 
     # Looking
 
@@ -315,7 +197,7 @@ class Service:
 
     def _figures(self, model: dict[str, str]) -> dict[str, Any]:
         """Requests and times of a model."""
-        seconds = self._inference.seconds
+        seconds = self.inference.metrics.seconds
         found = seconds.series().get((model["name"], model["version"]))
         if found is None:
             return {"requests": 0, "p50_ms": None, "p99_ms": None}
@@ -358,22 +240,7 @@ class Service:
     def close(self) -> None:
         """Let the threads and shared memory go. What still runs is waited for by nobody."""
         self.regions.close()
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
-
-    def _enter(self) -> None:
-        if self._running >= self._max_running:
-            raise TooMany(f"{self._max_running} requests are under way already")
-        self._running += 1
-
-    def _leave(self) -> None:
-        self._running -= 1
-
-    def _pool(self) -> ThreadPoolExecutor:
-        if self._threads is None:
-            threads = min(MAX_THREADS, os.cpu_count() or 1)
-            self._threads = ThreadPoolExecutor(threads, thread_name_prefix="infer")
-        return self._threads
+        self.admission.close()
 
 
 def _tensor(spec: Any) -> dict[str, Any]:

@@ -262,7 +262,7 @@ async def test_requests_beyond_the_bound_are_429_and_the_others_are_answered(
         running = [await api.connect() for _ in range(3)]
         for wire in running:
             await wire.send(request("POST", INFER, data))
-        await until(lambda: api.service._running == 3)
+        await until(lambda: api.service.admission.running == 3)
         refused = await api.call("POST", INFER, data)
         assert (refused.status, refused.headers["retry-after"]) == (429, "1")
         session.gate.set()

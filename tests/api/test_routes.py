@@ -148,7 +148,7 @@ async def test_a_model_that_takes_too_long_is_504_and_keeps_its_place(serve: Ser
         assert (first.status, first.json()["code"]) == (504, "limit.time")
         assert (await infer(api, fields)).status == 429
         hanging.session.gate.set()
-        await until(lambda: api.service._running == 0)
+        await until(lambda: api.service.admission.running == 0)
         assert (await infer(api, fields)).status == 200
 
 
