@@ -156,8 +156,7 @@ class App:
             clock=self.clock,
             metrics=self.metrics,
             events=self.events,
-            device=self.config.device.id,
-            prefix=self.config.device.topic_prefix,
+            topics=self.topics,
             make_detector=_make_detector,
             limits=self.config.pipelines,
         )

@@ -6,7 +6,7 @@ clock, RFC 3339), class, stream, model. A receiver drops repeats by `id`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -23,25 +23,34 @@ MAX_SHARES = 16
 _ENCODER = msgspec.json.Encoder()
 
 
+class Topics(Protocol):
+    """Where each class of message goes; the layout itself is kept in one place, beside the link."""
+
+    @property
+    def device(self) -> str: ...
+    def telemetry(self, stream: str) -> str: ...
+    def escalation(self, id_: str) -> str: ...
+    def report(self, kind: str) -> str: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Sender:
     """Who sends, and under which topics.
 
     Attributes:
-        device: the device's name.
-        prefix: first levels of every topic.
+        topics: of this device.
         clock: for ids and the time of sending.
     """
 
-    device: str
-    prefix: str
+    topics: Topics
     clock: Clock
 
     def summary(self, stream: str, model: str, part: Summary, outcome: Outcome) -> Message:
         """Telemetry: how a stretch of the stream scored."""
         return self._message(
             "telemetry",
-            f"telemetry/{stream}",
+            uuid7(self.clock),
+            self.topics.telemetry(stream),
             {
                 "stream": stream,
                 "model": model,
@@ -59,26 +68,28 @@ class Sender:
 
     def alarm(self, stream: str, model: str, alarm: Alarm) -> Message:
         """An escalation: a warning began or ended."""
-        return self._message(
-            "escalation", "escalation/{id}", {"stream": stream, "model": model, **describe(alarm)}
-        )
+        id_ = uuid7(self.clock)
+        body = {"stream": stream, "model": model, **describe(alarm)}
+        return self._message("escalation", id_, self.topics.escalation(id_), body)
 
     def learned(self, stream: str, model: str, at: float) -> Message:
         """A report: the stream's healthy past is known, scores count from here."""
         return self._message(
             "report",
-            "report/baseline",
+            uuid7(self.clock),
+            self.topics.report("baseline"),
             {"stream": stream, "model": model, "kind": "learned", "at": rfc3339(at)},
         )
 
-    def _message(self, kind: MessageClass, topic: str, body: Mapping[str, Any]) -> Message:
-        id_ = uuid7(self.clock)
+    def _message(
+        self, kind: MessageClass, id_: str, topic: str, body: Mapping[str, Any]
+    ) -> Message:
         now = self.clock.wall()
-        head = {"id": id_, "device": self.device, "time": rfc3339(now), "class": kind}
+        head = {"id": id_, "device": self.topics.device, "time": rfc3339(now), "class": kind}
         return Message(
             id=id_,
             kind=kind,
-            topic=f"{self.prefix}/d/{self.device}/{topic.replace('{id}', id_)}",
+            topic=topic,
             payload=_ENCODER.encode({**head, **body}),
             created=now,
         )

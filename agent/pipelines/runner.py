@@ -25,7 +25,7 @@ from agent.pipelines.detector import Detector
 from agent.pipelines.entries import Done, Entry, Receipt, Single
 from agent.pipelines.instruments import Instruments
 from agent.pipelines.loading import Loading
-from agent.pipelines.messages import Sender
+from agent.pipelines.messages import Sender, Topics
 from agent.pipelines.names import check_stream
 from agent.pipelines.spec import PipelineLimits, PipelineSpec, pipeline_for
 from agent.pipelines.stream import Stream, StreamStatus, Work
@@ -61,8 +61,7 @@ class Pipelines:
         clock: Clock,
         metrics: "Metrics",
         events: "EventBus",
-        device: str,
-        prefix: str,
+        topics: Topics,
         make_detector: MakeDetector,
         limits: PipelineLimits | None = None,
     ) -> None:
@@ -73,7 +72,7 @@ class Pipelines:
         self._events = events
         self._make = make_detector
         self._limits = limits or PipelineLimits()
-        self._sender = Sender(device, prefix, clock)
+        self._sender = Sender(topics, clock)
         self._instruments = Instruments(metrics)
         self._waiting = Waiting(self._limits)
         self._streams: dict[str, Stream] = {}

@@ -10,6 +10,7 @@ from agent.pipelines.messages import Sender
 from agent.pipelines.spec import PipelineSpec
 from agent.pipelines.stream import Stream
 from agent.pipelines.summary import Summary
+from agent.sync.topics import Topics
 from agent.types import Message, Rows
 from tests.fakes.clock import FakeClock
 from tests.fakes.detector import FakeDetector
@@ -23,7 +24,7 @@ MODEL = "pump-anomaly 1.0.0"
 
 def messages() -> list[Message]:
     """One of each class."""
-    sender = Sender("dev-1", "edge", FakeClock())
+    sender = Sender(Topics("edge", "dev-1"), FakeClock())
     part = Summary(
         start=1.7e9, end=1.7e9 + 59, rows=60, readings=480, windows=60,
         lowest=0.1, highest=0.9, total=30.0, dropped={"late": 2},
@@ -42,7 +43,7 @@ def state() -> bytes:
 
 
 def stream() -> Stream:
-    sender = Sender("dev-1", "edge", FakeClock())
+    sender = Sender(Topics("edge", "dev-1"), FakeClock())
     return Stream("pump-1", PipelineSpec("pumps", "pump"), MODEL, FakeDetector, sender)
 
 

@@ -6,6 +6,7 @@ import math
 from agent.clock import SystemClock
 from agent.pipelines.messages import MAX_SHARES, Sender, describe
 from agent.pipelines.summary import Summary
+from agent.sync.topics import Topics
 from tests.fakes.detector import FakeAlarm, FakeShare
 from tests.pipelines.test_summary import outcome
 
@@ -19,7 +20,7 @@ def alarm(sensors: int = 2) -> FakeAlarm:
 
 
 def sender() -> Sender:
-    return Sender("dev", "plant/hall-2", SystemClock())
+    return Sender(Topics("plant/hall-2", "dev"), SystemClock())
 
 
 def test_every_payload_begins_alike_and_bears_its_id() -> None:
@@ -69,3 +70,10 @@ def test_the_largest_message_fits_the_bound_of_brokers() -> None:
         tuple(FakeShare("x" * 128, 0.1, 1.0, 0.0, 1.0, "higher") for _ in range(256)),
     )  # fmt: skip
     assert len(sender().alarm("p" * 128, "m" * 80, wide).payload) < 128 * 1024
+
+
+def test_a_streams_name_cannot_leave_its_place_in_the_topic() -> None:
+    """A stream is named by whoever sends readings, and a topic is what access lists are about."""
+    part = Summary(start=0.0, end=1.0)
+    message = sender().summary("pump/+/#/$SYS", "m 1.0.0", part, outcome([1.0]))
+    assert message.topic == "plant/hall-2/d/dev/telemetry/pump/_/_/SYS"

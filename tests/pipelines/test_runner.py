@@ -32,6 +32,7 @@ from agent.pipelines.spec import PipelineLimits, PipelineSpec
 from agent.store.db import Database
 from agent.store.outbox import Outbox
 from agent.store.streams import MAX_STATE
+from agent.sync.topics import Topics
 from agent.telemetry.events import EventBus
 from agent.telemetry.metrics import Metrics
 from agent.types import Rows
@@ -72,8 +73,7 @@ class Device:
             clock=self.clock,
             metrics=self.metrics,
             events=self.events,
-            device="dev",
-            prefix="edge",
+            topics=Topics("edge", "dev"),
             make_detector=self._make,
             limits=self.limits,
         )

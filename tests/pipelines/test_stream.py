@@ -14,6 +14,7 @@ from agent.pipelines.entries import Entry, Receipt, Single
 from agent.pipelines.messages import Sender
 from agent.pipelines.spec import PipelineSpec
 from agent.pipelines.stream import Stream
+from agent.sync.topics import Topics
 from agent.types import Rows
 from tests.fakes.detector import FakeDetector
 
@@ -21,7 +22,7 @@ from tests.fakes.detector import FakeDetector
 def stream(
     model: str = "pump 1.0.0", before_push: Callable[[Rows], None] = lambda _: None
 ) -> Stream:
-    sender = Sender("dev", "edge", SystemClock())
+    sender = Sender(Topics("edge", "dev"), SystemClock())
     spec = PipelineSpec("pumps", "pump")
     return Stream("pump-1", spec, model, lambda: FakeDetector(before_push), sender)
 
