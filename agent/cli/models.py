@@ -14,6 +14,15 @@ from agent.types import ModelRef
 if TYPE_CHECKING:
     from agent.config.settings import Config
     from agent.registry.registry import InstalledModel, Registry
+    from agent.trust.source import Source
+
+
+from_option = click.option(
+    "--from",
+    "repository",
+    metavar="REPOSITORY",
+    help="A directory, https://… or file://…  [default: the configuration's]",
+)
 
 
 @click.group(invoke_without_command=True)
@@ -41,7 +50,7 @@ def list_command(config_path: Path | None, as_json: bool) -> None:
 @models.command()
 @click.argument("name")
 @click.option("--version", help="A semantic version  [default: the newest published]")
-@click.option("--from", "repository", help="Repository directory  [default: the configuration's]")
+@from_option
 @json_option
 @click.pass_obj
 def install(
@@ -49,12 +58,7 @@ def install(
 ) -> None:
     """Verify a model of the repository, try its golden cases here, and activate it."""
     config = _config(config_path)
-    source = repository or config.models.repository
-    if not source:
-        raise NotFound(
-            "no repository is configured", where="models.repository", hint="Or: --from DIR"
-        )
-    installed = _open(config).install(source, name, version)
+    installed = _open(config).install(_source(config, repository), name, version)
     _show_change(installed, "is verified, installed and active", as_json, config)
 
 
@@ -143,6 +147,22 @@ def _open(config: "Config") -> "Registry":
     from agent.registry import Registry
 
     return Registry(config.device.models, clock=SystemClock())
+
+
+def _source(config: "Config", repository: str | None) -> "Source":
+    from agent.trust.source import open_source
+
+    models = config.models
+    address = repository or models.repository
+    if not address:
+        hint = 'Set repository = "…" in the table models, or use --from'
+        raise NotFound("no repository is configured", where="models.repository", hint=hint)
+    return open_source(
+        address,
+        ca_file=models.ca_file,
+        certificate_file=models.certificate_file,
+        key_file=models.key_file,
+    )
 
 
 def _registry(config_path: Path | None) -> "Registry":

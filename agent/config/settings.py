@@ -79,12 +79,22 @@ class ModelsSettings:
     """Where models come from, and which are loaded at the start.
 
     Attributes:
-        repository: directory of a signed repository, for `edge-agent models install`.
+        repository: where `edge-agent models install` looks: a directory, https://… or mqtt://….
+        ca_file: certificates to trust instead of the system's, for https.
+        certificate_file: the device's own certificate (PEM), for a web server that asks for one.
+        key_file: the certificate's private key (PEM).
         preload: names of installed models to load at the start instead of at their first use.
     """
 
     repository: str = ""
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
     preload: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.key_file is not None and self.certificate_file is None:
+            raise BadConfig("a key needs its certificate", where="certificate_file")
 
 
 @dataclass(frozen=True, slots=True)

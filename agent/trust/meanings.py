@@ -48,6 +48,8 @@ def translated(where: str) -> Iterator[None]:
     except AgentError:
         raise
     except Exception as error:
+        if isinstance(error.__cause__, AgentError):  # a source's own, carried through the library
+            raise error.__cause__ from None
         ours = meaning(type(error))
         if ours is None:
             raise

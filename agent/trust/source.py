@@ -35,7 +35,7 @@ class DirectorySource(Source):
 
     def read(self, path: str, offset: int = 0) -> Iterator[bytes]:
         try:
-            with (self._directory / _inside(path)).open("rb") as file:
+            with (self._directory / inside(path)).open("rb") as file:
                 file.seek(offset)
                 while chunk := file.read(CHUNK_BYTES):
                     yield chunk
@@ -51,27 +51,50 @@ class DirectorySource(Source):
         return NotReachable(f"cannot be read: {error.strerror}", where=str(self._directory / path))
 
 
-def open_source(repository: str | Source) -> Source:
-    """The source that a repository's address names: a directory path or a ``file://`` URL.
+def open_source(
+    repository: str | Source,
+    *,
+    ca_file: Path | None = None,
+    certificate_file: Path | None = None,
+    key_file: Path | None = None,
+) -> Source:
+    """The source that an address names: a directory's path, ``file://…``, ``https://…``, ``http://…``.
 
-    A source stands for itself.
+    A source stands for itself. A broker's address is not known here: its connection has a life of
+    its own (`sync.download`).
+
+    Args:
+        repository: the address.
+        ca_file: for a web server, as the two below; see `WebSource`.
+        certificate_file: the device's own.
+        key_file: the certificate's.
 
     Raises:
-        BadConfig: the address has a scheme that is not known.
+        BadConfig: the address has a scheme that is not known, or a certificate cannot be read.
     """
     if isinstance(repository, Source):
         return repository
     parts = urlsplit(repository)
     if parts.scheme == "file" and not parts.netloc:
         return DirectorySource(Path(unquote(parts.path)))
+    if parts.scheme in {"https", "http"}:
+        from agent.trust.web import WebSource
+
+        return WebSource(
+            repository, ca_file=ca_file, certificate_file=certificate_file, key_file=key_file
+        )
     if parts.scheme and parts.netloc:
-        hint = "Use a directory or file:///…"
+        hint = "Use a directory, file:///…, https://… or mqtt://…"
         raise BadConfig(f'the scheme "{parts.scheme}" is not known', where=repository, hint=hint)
     return DirectorySource(Path(repository))
 
 
-def _inside(path: str) -> str:
-    """Paths come from metadata that may not be verified yet."""
+def inside(path: str) -> str:
+    """A path as it is; paths come from metadata that may not be verified yet.
+
+    Raises:
+        NotFound: it leads out of the repository.
+    """
     if path.startswith("/") or "\0" in path or ".." in path.split("/"):
         raise NotFound("the path leaves the repository", where=path[:200])
     return path

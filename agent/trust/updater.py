@@ -112,7 +112,7 @@ class Client:
             cache.mkdir(parents=True, exist_ok=True)
             _remove_leftovers(cache)
             self._updater = _updater(source, cache, root, now)
-            self._updater.refresh()
+            self._refresh()
             _make_durable(cache)
 
     @property
@@ -165,6 +165,17 @@ class Client:
         with translated(path):
             found = self._updater.get_targetinfo(path)
             return None if found is None else self._target(found, "")
+
+    def _refresh(self) -> None:
+        from tuf.api.exceptions import DownloadError
+
+        try:
+            self._updater.refresh()
+        except DownloadError as error:
+            if isinstance(error.__cause__, NotFound):
+                where, hint = error.__cause__.where, "It is what holds metadata/ and targets/"
+                raise NotFound("there is no repository here", where=where, hint=hint) from error
+            raise
 
     def _top(self) -> "_Document":
         """The top-level targets, if packages are named in this repository as we know it."""

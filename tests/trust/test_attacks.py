@@ -237,7 +237,7 @@ def test_a_newer_layout_is_told_apart(fleet: Fleet, monkeypatch: pytest.MonkeyPa
 
 def test_a_directory_that_is_no_repository_is_not_found(fleet: Fleet, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    refused(fleet, NotReachable, str(tmp_path / "empty"))
+    refused(fleet, NotFound, str(tmp_path / "empty"))
     refused(fleet, NotReachable, str(tmp_path / "absent"))
 
 
