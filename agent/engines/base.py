@@ -9,7 +9,7 @@ fills two holes, `_run` and `_close`.
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -42,9 +42,13 @@ class EngineOptions:
 
     Attributes:
         threads: processor threads for one run.
+        files: every verified file of the package, by its path; for engines of several files.
+        parameters: the manifest's, for engines that have some of their own.
     """
 
     threads: int = 1
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Session(ABC):

@@ -26,7 +26,7 @@ def try_model(manifest: Manifest, files: Mapping[str, bytes]) -> None:
 
 def load_checked(manifest: Manifest, files: Mapping[str, bytes]) -> Session:
     """A session whose tensors are those of the manifest. Raises BadModel, EngineMissing."""
-    options = EngineOptions(threads=manifest.resources.threads)
+    options = EngineOptions(manifest.resources.threads, files, manifest.parameters)
     session = load_session(manifest.engine, files[manifest.model_file.path], options)
     check_tensors(manifest, session.inputs, session.outputs)
     return session
