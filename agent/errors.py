@@ -14,6 +14,7 @@ Split by the caller's next move, not by where it happened:
     ├── Unavailable        not now; the same call may succeed later
     │   ├── EngineMissing      engine.missing      the engine's library is not installed
     │   ├── EngineFailed       engine.failed       the runtime failed on a valid request
+    │   ├── WorkerDied         worker.died         the model's process ended; another one starts
     │   ├── NotReady           agent.not_ready     starting, stopping, or the model is loading
     │   ├── NotReachable       link.unreachable    a broker, repository or daemon does not answer
     │   └── StorageFailed      storage.failed      disk full, read-only or failing
@@ -37,6 +38,7 @@ Codes are stable: they appear in logs, metrics and responses, and never change m
 knows HTTP, MQTT or a library's own exceptions; the rooms at the seams translate.
 """
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 
@@ -147,6 +149,12 @@ class EngineFailed(Unavailable):
     """The runtime failed on a request that was valid."""
 
     code = "engine.failed"
+
+
+class WorkerDied(Unavailable):
+    """The process that ran the model ended during the request; another one is being started."""
+
+    code = "worker.died"
 
 
 class NotReady(Unavailable):
@@ -265,3 +273,24 @@ class BadConfig(BadRequest):
     """The configuration is wrong; `where` names file, line and key."""
 
     code = "config.invalid"
+
+
+def from_dict(fields: Mapping[str, Any]) -> AgentError:
+    """The error that `to_dict` made these fields of.
+
+    Raises:
+        LookupError: no error has this code.
+        TypeError: a field is missing, unknown or not text.
+    """
+    rest = dict(fields)
+    error = _by_code(AgentError)[rest.pop("code")]
+    if not all(isinstance(value, str) for value in rest.values()):
+        raise TypeError("an error's fields are text")
+    return error(**rest)
+
+
+def _by_code(root: type[AgentError]) -> dict[str, type[AgentError]]:
+    found = {root.code: root}
+    for child in root.__subclasses__():
+        found |= _by_code(child)
+    return found

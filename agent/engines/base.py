@@ -10,7 +10,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -52,12 +52,15 @@ class EngineOptions:
 
 
 class Session(ABC):
-    """A loaded model. Safe to call from one thread at a time.
+    """A loaded model.
 
     Attributes:
+        parallel: it is safe to run from several threads at once, not only from one at a time.
         inputs: what `run` takes, as the model file declares it.
         outputs: what `run` returns, as the model file declares it.
     """
+
+    parallel: ClassVar[bool] = False
 
     def __init__(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
         self.inputs = tuple(inputs)
@@ -82,7 +85,7 @@ class Session(ABC):
         """
         if self._closed:
             raise NotReady("the model is being unloaded")
-        arrays = [self._checked(tensors, *check) for check in self._checks]
+        arrays = [checked(tensors, *check) for check in self._checks]
         if len(tensors) != len(arrays):
             raise self._unknown_input(tensors)
         try:
@@ -107,26 +110,23 @@ class Session(ABC):
     def _close(self) -> None:
         """Release the runtime's objects."""
 
-    @staticmethod
-    def _checked(
-        tensors: Tensors, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]
-    ) -> Array:
-        array = tensors.get(name)
-        if array is None:
-            raise BadTensor("the input is missing", where=name)
-        if array.dtype != dtype:
-            raise BadTensor(
-                f"expected {dtype_name(dtype)}, got {dtype_name(array.dtype)}", where=name
-            )
-        actual = array.shape
-        if actual != shape and not _fits(actual, shape):
-            raise BadTensor(f"expected shape {list(shape)}, got {list(actual)}", where=name)
-        return array
-
     def _unknown_input(self, tensors: Tensors) -> BadTensor:
         unknown = sorted(set(tensors) - {spec.name for spec in self.inputs})
         known = ", ".join(spec.name for spec in self.inputs)
         return BadTensor("no such input", where=unknown[0], hint=f"The inputs are: {known}")
+
+
+def checked(tensors: Tensors, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+    """The tensor of a name, if its dtype and shape are these; -1 fits every size. Raises BadTensor."""
+    array = tensors.get(name)
+    if array is None:
+        raise BadTensor("the tensor is missing", where=name)
+    if array.dtype != dtype:
+        raise BadTensor(f"expected {dtype_name(dtype)}, got {dtype_name(array.dtype)}", where=name)
+    actual = array.shape
+    if actual != shape and not _fits(actual, shape):
+        raise BadTensor(f"expected shape {list(shape)}, got {list(actual)}", where=name)
+    return array
 
 
 def dtype_name(dtype: np.dtype[Any]) -> str:

@@ -48,6 +48,8 @@ class OnnxSession(Session):
     carry none; the manifest says them.
     """
 
+    parallel = True
+
     def __init__(self, model: bytes, options: EngineOptions) -> None:
         runtime = _runtime()
         try:
