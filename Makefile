@@ -11,7 +11,7 @@ ARGS ?=
 # onnxruntime's telemetry client must never start, whichever version somebody installs.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help run test test-long check format docs bench lock picture clean
+.PHONY: help run test test-long brokers check format docs bench lock picture clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ test: $(VENV)/.project mosquitto  ## Run the tests
 
 test-long: $(VENV)/.project mosquitto  ## Run the tests that take minutes: kill loops, soaks
 	$(BIN)/pytest -m long $(ARGS)
+
+brokers:  ## Install the other brokers that tests talk to, NATS and RabbitMQ; they skip without
+	@scripts/system-packages nats-server rabbitmq-server
 
 check: $(VENV)/.project  ## Lint, format, types and import rules
 	$(BIN)/ruff check

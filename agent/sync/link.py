@@ -11,7 +11,7 @@ from agent.clock import Clock
 from agent.errors import AgentError, BadRequest
 from agent.sync.attempts import CONTESTED, Attempts, Protocol
 from agent.sync.connection import Connection, Ended, OnAck
-from agent.sync.reasons import fault, taken_over
+from agent.sync.reasons import fault, hangs_up
 from agent.sync.settings import LinkSettings, Will
 from agent.sync.topics import matches
 
@@ -201,7 +201,7 @@ class Link:
             self._failures.inc(1, self.broker, end.how)
         pause = self._attempts.ended(end.how, lived_s)
         contested = end.how == "lost" and self._attempts.contested >= CONTESTED
-        reason = taken_over(self.broker, self.settings.client_id) if contested else end.error
+        reason = hangs_up(self.broker, self.settings.client_id) if contested else end.error
         self._set_state("waiting", reason)
         return pause
 

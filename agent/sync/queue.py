@@ -60,6 +60,11 @@ class SendQueue:
         """Rows sent and not acknowledged."""
         return len(self._in_flight)
 
+    @property
+    def on_their_way(self) -> list[Queued]:
+        """The rows sent and not acknowledged, in the order of sending."""
+        return list(self._in_flight.values())
+
     def connected(self) -> None:
         """A connection begins: whatever was on its way is to be sent again."""
         self._in_flight.clear()
@@ -129,13 +134,20 @@ class SendQueue:
             Whether that is new.
         """
         self._in_flight.pop(row.seq, None)
-        topic, kind = row.message.topic, row.message.kind
+        return self.hold(row.message.topic, row.message.kind, now + RETRY_REFUSED_S)
+
+    def hold(self, topic: str, kind: MessageClass, due: float) -> bool:
+        """Let a topic wait until `due`, monotonic seconds, or the next connection.
+
+        Returns:
+            Whether that is new.
+        """
         if topic in self._refused or kind in self._held:
             return False
         if len(self._refused) < MAX_REFUSED:
-            self._refused[topic] = (kind, now + RETRY_REFUSED_S)
+            self._refused[topic] = (kind, due)
         else:
-            self._held[kind] = now + RETRY_REFUSED_S
+            self._held[kind] = due
         return True
 
     def next_retry(self) -> float | None:

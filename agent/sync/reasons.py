@@ -39,6 +39,15 @@ def taken_over(broker: str, client_id: str) -> NotReachable:
     )
 
 
+def hangs_up(broker: str, client_id: str) -> NotReachable:
+    """Connections die young, one after the other, and the broker does not say why."""
+    return NotReachable(
+        f"the broker hangs up again and again; another client may use this device's identifier, {client_id!r}",
+        where=broker,
+        hint="Give each device a name of its own, or read the broker's log.",
+    )
+
+
 def over_limit(limit: int, topic: str) -> TooLarge:
     """Sent, it would make the broker end the connection."""
     return TooLarge(f"the broker takes packets of at most {limit} bytes", where=topic)

@@ -19,6 +19,7 @@ from agent.store.outbox_rows import TICK_S, Merge
 from agent.sync.link import Link
 from agent.sync.pace import Pace, QuietHours
 from agent.sync.queue import Fetch, SendQueue
+from agent.sync.suspects import Suspects
 from agent.sync.thinning import merge_telemetry
 from agent.types import MessageClass
 
@@ -61,6 +62,7 @@ class Uplink:
         self._quiet = QuietHours.parse(link.settings.quiet_hours)
         self._retry_s = retry_s
         self._queue = SendQueue(ahead=2 * link.window)
+        self._suspects = Suspects(link.window)
         self._acknowledged: list[Queued] = []
         self._was_connected = False
         self._pump_due = False
@@ -109,9 +111,25 @@ class Uplink:
 
     def _link_changed(self) -> None:
         if self._link.connected and not self._was_connected:
-            self._queue.connected()
-            self._pump_soon()
+            self._begin()
+        elif self._was_connected and not self._link.connected:
+            self._ended()
         self._was_connected = self._link.connected
+
+    def _begin(self) -> None:
+        self._queue.connected()
+        for topic, (row, due) in self._suspects.waiting(self._clock.monotonic()).items():
+            self._queue.hold(topic, row.message.kind, due)
+        self._retry_in_time()
+        self._pump_soon()
+
+    def _ended(self) -> None:
+        blamed = self._suspects.ended(self._queue.on_their_way, self._clock.monotonic())
+        if blamed is not None:
+            log.warning(
+                "the broker hangs up at messages to %s: they wait, others go on",
+                blamed.message.topic,
+            )
 
     def _pump_soon(self) -> None:
         if not self._pump_due:
@@ -144,6 +162,8 @@ class Uplink:
 
     def _offer(self, row: Queued) -> bool:
         """Hand a row to the link; False when it cannot take one now."""
+        if self._suspects.careful and self._queue.in_flight:
+            return False
         message = row.message
         taken = self._link.publish(
             message.topic,
@@ -162,6 +182,7 @@ class Uplink:
         if error is None:
             self.delivered += 1
             self._queue.acknowledged(row)
+            self._suspects.acknowledged()
             self._acknowledged.append(row)
             self._settle_in_time()
         elif self._link.connected:
