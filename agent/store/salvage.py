@@ -16,6 +16,7 @@ from pathlib import Path
 from agent.clock import Clock
 from agent.store.connection import Connection, connect, is_corrupt
 from agent.store.migrate import migrate, user_version
+from agent.store.salvage_plain import copy_plain
 
 CHECKED_BYTES = 32 << 20  # larger files are not read whole at start; damage is met when it is read
 CLASSES = (0, 1, 2)  # escalation, report, telemetry, as the tables number them
@@ -205,6 +206,7 @@ def _copy(path: Path, target: sqlite3.Connection) -> tuple[int, int | None, int]
         messages = _copy_messages(source, target)
         lost = _copy_counts(source, target)
         streams = _copy_streams(source, target)
+        copy_plain(source, target)
     target.execute("COMMIT")
     return messages, lost, streams
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.errors import StorageFailed
-from agent.store import salvage, streams
+from agent.store import audit, cases, commands, salvage, streams, twin
 from agent.store.connection import connect
 from agent.store.db import Database
 from agent.store.migrate import migrate
@@ -259,4 +259,25 @@ def damage_and_open(path, data) -> None:
     counts = read_counts(connection).total
     (rows,) = connection.execute("SELECT count(*) FROM outbox").fetchone()
     assert rows == counts.queued
+    connection.close()
+
+
+async def test_cases_commands_and_the_log_move_with_the_rest(path):
+    """An answer that a person gave, and a command that must not be done twice, outlive a bad page."""
+    connection = connect(path)
+    case = cases.Case("k-1", None, "r", "", "", "", "", 1.7e9, 1.7e9 + 60, b"{}")
+    cases.open_case(connection, case)
+    cases.answer(connection, "k-1", b"1", "desk", 1.7e9)
+    commands.remember(connection, commands.Done("c-1", "ping", "d", 1.7e9, b"{}"))
+    audit.append(connection, 1.7e9, "escalation.answered", {"id": "k-1"})
+    twin.save_desired(connection, 4, b'{"log_level":"debug"}')
+    connection.close()
+    checkpoint(path)
+    rebuilt = salvage.rebuild(path, FakeClock(), "a test says so")
+    assert rebuilt.lost == 0
+    connection = connect(path)
+    assert cases.read(connection, "k-1").answer == b"1"
+    assert commands.find(connection, "c-1") is not None
+    assert twin.read(connection).version == 4
+    assert audit.verify(connection) == audit.Verdict(1, None)
     connection.close()
