@@ -26,6 +26,7 @@ Split by the caller's next move, not by where it happened:
         ├── NotFound           request.not_found
         ├── BadTensor          request.tensor
         ├── BadPayload         request.payload
+        ├── ContextOverflow    request.context     a prompt larger than the model's window
         ├── BadReading         request.reading
         ├── BadManifest        manifest.invalid
         ├── BadRepository      repository.invalid
@@ -231,6 +232,12 @@ class BadPayload(BadRequest):
     """The bytes are not the format they claim to be."""
 
     code = "request.payload"
+
+
+class ContextOverflow(BadRequest):
+    """A prompt has more tokens than the language model can look at."""
+
+    code = "request.context"
 
 
 class BadReading(BadRequest):

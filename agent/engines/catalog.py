@@ -53,6 +53,9 @@ ENGINES: Mapping[str, Engine] = {
         "tflite",
         {"ai-edge-litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime"},
     ),
+    "genai": Engine(
+        "agent.engines.genai:GenAiSession", "slm", {"onnxruntime-genai": "onnxruntime_genai"}
+    ),
 }
 
 

@@ -1,0 +1,388 @@
+"""ONNX Runtime GenAI: small language models, on the processor. The only file that imports it.
+
+The runtime's part is the model: keys, values and logits. Choosing tokens, remembering conversations
+and sharing the processor among them are done here, so that each request has settings of its own and
+a conversation can go on where it was. Only an answer under a constraint is chosen by the runtime,
+which knows the grammar.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.engines.base import EngineOptions, first_line
+from agent.engines.conversations import Slot, Slots, Tokens
+from agent.engines.folder import LentFolder
+from agent.engines.generation import (
+    ChatMessage,
+    Chosen,
+    Constraint,
+    Finish,
+    GenerationRequest,
+    Likely,
+    Part,
+    Piece,
+    TextSession,
+    not_cancelled,
+)
+from agent.engines.prompts import Controls, marked, trimmed, unmarked
+from agent.engines.reading import Free, Guided, Reader
+from agent.engines.sampling import Sampler, likeliest
+from agent.engines.stops import Stops
+from agent.engines.turns import Turns
+from agent.errors import AgentError, BadModel, BadPayload, ContextOverflow, EngineFailed, NotReady
+from agent.types import Array, TensorSpec
+
+CONFIG, TOKENIZER = "genai_config.json", "tokenizer.json"
+
+CONVERSATIONS = 4  # that the model remembers, when its manifest does not say
+WINDOW = 4096  # tokens, when neither the manifest nor the model has less
+ANSWER = 1024  # tokens of an answer, when the request does not say
+RESERVE = 0.25  # of the window, kept for the answer when a conversation is trimmed
+MAX_CONSTRAINT = 64 * 1024  # characters
+
+
+class GenAiSession(TextSession):
+    """A language model in ONNX Runtime GenAI.
+
+    Manifest parameters: ``context``, tokens of the window that is offered, and ``conversations``, how
+    many are remembered.
+    """
+
+    def __init__(self, model: bytes, options: EngineOptions) -> None:
+        """Raises BadModel: a file is missing, or the runtime cannot load it."""
+        del model  # it is among the files
+        files = options.files
+        config = _decoded(files, CONFIG)
+        self._controls = Controls.of(_file(files, TOKENIZER))
+        self._runtime = _Runtime(files, options.threads)
+        self.window = _window(config, options.parameters)
+        vocabulary = int(config["model"]["vocab_size"])
+        super().__init__(
+            [TensorSpec("tokens", "INT32", (-1,))], [TensorSpec("logits", "FP32", (vocabulary,))]
+        )
+        self._vocabulary = vocabulary
+        self._turns = Turns()
+        most = int(options.parameters.get("conversations", CONVERSATIONS))
+        self._slots = Slots(self._runtime.generator, most, self.window)
+        self._text = threading.Lock()  # of the tokenizer
+
+    def generate(
+        self, request: GenerationRequest, cancelled: Callable[[], bool] = not_cancelled
+    ) -> Generator[Part, None, None]:
+        if self._closed:
+            raise NotReady("the model is being unloaded")
+        with _translated():
+            prompt = self._prompt(request)
+            room = self.window - len(prompt)
+            limit = min(room, ANSWER if request.max_tokens is None else request.max_tokens)
+            if request.constraint is not None:
+                yield from self._constrained(request, prompt, limit, cancelled)
+            else:
+                yield from self._free(request, prompt, limit, cancelled)
+
+    def _free(
+        self, request: GenerationRequest, prompt: Tokens, limit: int, cancelled: Callable[[], bool]
+    ) -> Iterator[Part]:
+        slot = self._slots.take(prompt, len(prompt) + limit, cancelled)
+        if slot is None:
+            return
+        returned: Slot | None = None  # one in an unknown state is of no more use
+        try:
+            reader = Reader(slot, self._turns)
+            cached = reader.rewind(prompt)
+            if not reader.read(prompt, cancelled):
+                returned = slot
+                return
+            sampler = Sampler(request.sampling, prompt.tolist())
+            chooser = Free(reader, sampler)
+            finish = yield from self._written(request, chooser, limit, cancelled)
+            returned = slot
+            if finish is not None:
+                yield _finish(finish, len(prompt), cached)
+        except GeneratorExit:
+            returned = slot
+            raise
+        finally:
+            self._slots.give(returned)
+
+    def _constrained(
+        self, request: GenerationRequest, prompt: Tokens, limit: int, cancelled: Callable[[], bool]
+    ) -> Iterator[Part]:
+        # A slot all the same: it counts what is held in memory.
+        held = self._slots.take(prompt, self.window + 1, cancelled)
+        if held is None:
+            return
+        try:
+            del held
+            with self._turns.turn():
+                generator = self._runtime.guided(request, len(prompt) + limit)
+            slot = Slot(generator, len(prompt) + limit)
+            reader = Reader(slot, self._turns)
+            if reader.read(prompt, cancelled):
+                finish = yield from self._written(request, Guided(reader), limit, cancelled)
+                if finish is not None:
+                    yield _finish(finish, len(prompt), 0)
+        finally:
+            self._slots.give(None)
+
+    def _written(
+        self,
+        request: GenerationRequest,
+        chooser: Free | Guided,
+        limit: int,
+        cancelled: Callable[[], bool],
+    ) -> Generator[Part, None, tuple[str, int] | None]:
+        """Write the answer's pieces; why it ended and its number of tokens, None if cancelled."""
+        stops, stream = Stops(request.stop), self._runtime.stream()
+        for count in range(limit):
+            if cancelled():
+                return None
+            token, logits = chooser.next()
+            if token in self._runtime.ends:
+                yield from _rest(stops)
+                return "stop", count + 1
+            tokens = () if request.top is None else (self._chosen(logits, token, request.top),)
+            if (text := stops.feed(stream.decode(token))) or tokens:
+                yield Piece(text, tokens)
+            if stops.hit:
+                return "stop", count + 1
+        yield from _rest(stops)
+        return "length", limit
+
+    def _chosen(self, logits: NDArray[np.float32], token: int, top: int) -> Chosen:
+        logprob, found = likeliest(logits, token, top)
+        likely = tuple(Likely(self._runtime.text(i), value) for i, value in found)
+        return Chosen(self._runtime.text(token), logprob, likely)
+
+    # Prompts
+
+    def _prompt(self, request: GenerationRequest) -> Tokens:
+        if not request.messages:
+            return self._fitting(self._encoded([request.text]))
+        messages = request.messages
+        tokens = self._chat(messages)
+        if request.overflow == "trim":
+            wanted = request.max_tokens or ANSWER
+            most = self.window - min(wanted, int(RESERVE * self.window))
+            while len(tokens) > most and (shorter := trimmed(messages)) is not None:
+                messages, tokens = shorter, self._chat(shorter)
+        return self._fitting(tokens)
+
+    def _fitting(self, tokens: Tokens) -> Tokens:
+        if len(tokens) >= self.window:
+            raise ContextOverflow(
+                f"the prompt has {len(tokens)} tokens; with its answer it may have {self.window}",
+                hint="Shorten it, or leave old messages out",
+            )
+        if not len(tokens):
+            raise BadPayload("the prompt is empty")
+        return tokens
+
+    def _chat(self, messages: Sequence[ChatMessage]) -> Tokens:
+        marks = marked(messages)
+        with self._text:
+            rendered = self._runtime.rendered(marks.json)
+        return self._encoded(unmarked(rendered, marks.contents, self._controls))
+
+    def _encoded(self, parts: Sequence[str]) -> Tokens:
+        with self._text:
+            pieces = [self._runtime.encoded(part) for part in parts if part]
+        begin = self._runtime.begin
+        # A tokenizer that puts a token before every text puts it before every part.
+        rest = [p[1:] if len(p) and p[0] == begin else p for p in pieces[1:]]
+        tokens = np.concatenate([*pieces[:1], *rest]) if pieces else np.empty(0, np.int32)
+        twice = len(tokens) > 1 and tokens[0] == tokens[1] == begin
+        return tokens[1:] if twice else tokens
+
+    # Tensors
+
+    def _run(self, arrays: Sequence[Array]) -> Sequence[Array]:
+        tokens = arrays[0]
+        if not 0 < len(tokens) <= self.window or not self._known(tokens):
+            raise BadPayload(
+                f"expected 1 to {self.window} token ids from 0 to {self._vocabulary - 1}",
+                where="tokens",
+            )
+        with _translated():
+            slot = self._slots.take(tokens, len(tokens), not_cancelled)
+            assert slot is not None
+            returned: Slot | None = None
+            try:
+                reader = Reader(slot, self._turns)
+                reader.rewind(tokens)
+                reader.read(tokens, not_cancelled)
+                logits = reader.logits()
+                returned = slot
+                return [logits]
+            finally:
+                self._slots.give(returned)
+
+    def _known(self, tokens: Tokens) -> bool:
+        return bool(((tokens >= 0) & (tokens < self._vocabulary)).all())
+
+    def _close(self) -> None:
+        self._slots.clear()
+        self._runtime.close()
+
+
+class _Runtime:
+    """The library's objects of one model.
+
+    Attributes:
+        begin: the token that the tokenizer puts before a text, -1 for none.
+        ends: tokens that end an answer.
+    """
+
+    def __init__(self, files: Mapping[str, bytes], threads: int) -> None:
+        og = self._og = _library()
+        loaded = [name for name in files if name.startswith("model.onnx")]
+        others = [name for name in files if name not in loaded and name != "model.toml"]
+        self._folder = LentFolder(files, [*loaded, *others])
+        try:
+            config = og.Config(str(self._folder.path))
+            config.overlay(_overlay(threads))
+            self._model = og.Model(config)
+            self._tokenizer = og.Tokenizer(self._model)
+        except Exception as error:
+            self._folder.close()
+            raise BadModel(
+                f"onnxruntime-genai cannot load the model: {first_line(error)}"
+            ) from error
+        self._folder.withdraw(loaded)
+        self.begin = int(self._tokenizer.bos_token_id)
+        self.ends = frozenset(map(int, self._tokenizer.eos_token_ids))
+
+    def generator(self, capacity: int) -> Any:
+        """A generator with room for so many tokens."""
+        return self._og.Generator(self._model, self._parameters(max_length=capacity))
+
+    def guided(self, request: GenerationRequest, capacity: int) -> Any:
+        """A generator that writes what a constraint allows. Raises BadPayload."""
+        constraint, sampling = request.constraint, request.sampling
+        assert constraint is not None
+        _check(constraint, request)
+        options: dict[str, Any] = {"max_length": capacity}
+        if sampling.temperature > 0:
+            options |= {
+                "do_sample": True,
+                "temperature": sampling.temperature,
+                "top_p": sampling.top_p,
+                "top_k": sampling.top_k,
+            }
+            options |= {"random_seed": sampling.seed % 2**31} if sampling.seed is not None else {}
+        parameters = self._parameters(repetition_penalty=sampling.repetition_penalty, **options)
+        parameters.set_guidance(constraint.kind, constraint.text)
+        try:
+            return self._og.Generator(self._model, parameters)
+        except Exception as error:
+            message = f"the constraint cannot be used: {first_line(error)}"
+            raise BadPayload(message, where=constraint.kind) from error
+
+    def rendered(self, messages: str) -> str:
+        """Messages, as JSON, in the model's chat template."""
+        try:
+            text: str = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True)
+        except Exception as error:
+            message = f"the model's chat template cannot take these messages: {first_line(error)}"
+            raise BadPayload(message, where="messages") from error
+        return text
+
+    def encoded(self, text: str) -> Tokens:
+        """Token ids, int32 [n]."""
+        return np.asarray(self._tokenizer.encode(text), np.int32)
+
+    def text(self, token: int) -> str:
+        """The text of one token."""
+        found: str = self._tokenizer.decode(np.array([token], np.int32))
+        return found
+
+    def stream(self) -> Any:
+        """A decoder of an answer, token by token, that gives whole characters."""
+        return self._tokenizer.create_stream()
+
+    def close(self) -> None:
+        """Let go of everything."""
+        del self._tokenizer, self._model
+        self._folder.close()
+
+    def _parameters(self, **options: Any) -> Any:
+        parameters = self._og.GeneratorParams(self._model)
+        parameters.set_search_options(**{"do_sample": False, "batch_size": 1, **options})
+        return parameters
+
+
+@cache
+def _library() -> Any:
+    # Releases from 0.15 on carry a telemetry client that starts at import.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime_genai
+
+    return onnxruntime_genai
+
+
+def _overlay(threads: int) -> str:
+    """Session options of ours, over the package's."""
+    session = {"intra_op_num_threads": threads, "session.intra_op.allow_spinning": "0"}
+    return msgspec.json.encode({"model": {"decoder": {"session_options": session}}}).decode()
+
+
+def _window(config: Mapping[str, Any], parameters: Mapping[str, Any]) -> int:
+    window = int(parameters.get("context", WINDOW))
+    return min(window, int(config["model"]["context_length"]))
+
+
+def _file(files: Mapping[str, bytes], name: str) -> bytes:
+    try:
+        return files[name]
+    except KeyError:
+        hint = f'Package it with the role "data", beside {CONFIG} and {TOKENIZER}'
+        raise BadModel("the package lacks the file", where=name, hint=hint) from None
+
+
+def _decoded(files: Mapping[str, bytes], name: str) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = msgspec.json.decode(_file(files, name), type=dict[str, Any])
+        int(found["model"]["vocab_size"]), int(found["model"]["context_length"])
+    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        raise BadModel(f"it is not a model's configuration: {error}", where=name) from error
+    return found
+
+
+def _check(constraint: Constraint, request: GenerationRequest) -> None:
+    if len(constraint.text) > MAX_CONSTRAINT:
+        raise BadPayload(f"more than {MAX_CONSTRAINT} characters", where=constraint.kind)
+    sampling = request.sampling
+    if sampling.frequency_penalty or sampling.presence_penalty:
+        raise BadPayload(
+            "frequency and presence penalties do not go together with a constraint",
+            where=constraint.kind,
+        )
+
+
+def _rest(stops: Stops) -> Iterator[Piece]:
+    if text := stops.rest():
+        yield Piece(text)
+
+
+def _finish(end: tuple[str, int], prompt: int, cached: int) -> Finish:
+    reason, count = end
+    return Finish("stop" if reason == "stop" else "length", prompt, cached, count)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """A runtime's own exceptions do not leave."""
+    try:
+        yield
+    except (AgentError, GeneratorExit):
+        raise
+    except Exception as error:
+        raise EngineFailed(f"the runtime failed: {first_line(error)}") from error
