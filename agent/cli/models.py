@@ -8,21 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.cli.options import config_option, emit_json, emit_table, find_config, json_option
-from agent.errors import AgentError, NotFound, NotReachable
+from agent.cli.repositories import from_option, opened
+from agent.errors import AgentError, NotFound, NotReachable, Refused
 from agent.types import ModelRef
 
 if TYPE_CHECKING:
     from agent.config.settings import Config
     from agent.registry.registry import InstalledModel, Registry
-    from agent.trust.source import Source
-
-
-from_option = click.option(
-    "--from",
-    "repository",
-    metavar="REPOSITORY",
-    help="A directory, https://… or file://…  [default: the configuration's]",
-)
 
 
 @click.group(invoke_without_command=True)
@@ -30,7 +22,7 @@ from_option = click.option(
 @json_option
 @click.pass_context
 def models(ctx: click.Context, config_path: Path | None, as_json: bool) -> None:
-    """Install, list, show, verify, activate, roll back and remove models.
+    """Install, list, show, verify, activate, roll back and remove models; refresh trust.
 
     Without a command: list them. Works with the daemon running or not.
     """
@@ -58,8 +50,30 @@ def install(
 ) -> None:
     """Verify a model of the repository, try its golden cases here, and activate it."""
     config = _config(config_path)
-    installed = _open(config).install(_source(config, repository), name, version)
+    registry = _open(config)
+    with opened(config, repository, registry, name) as source:
+        installed = registry.install(source, name, version)
     _show_change(installed, "is verified, installed and active", as_json, config)
+
+
+@models.command()
+@from_option
+@click.pass_obj
+def refresh(config_path: Path | None, repository: str | None) -> None:
+    """Take in new keys of the operator, and renew what the installed models rest on.
+
+    Installs nothing. Says which installed versions a removed key leaves without trust.
+    """
+    config = _config(config_path)
+    registry = _open(config)
+    with opened(config, repository, registry) as source:
+        registry.refresh(source)
+    click.echo("What the repository signs now is known to this device.")
+    for model in registry.list():
+        try:
+            registry.open(model.ref.name, model.ref.version)
+        except Refused as error:
+            click.echo(f"No longer usable: {error} [{error.code}]")
 
 
 @models.command("provision")
@@ -147,22 +161,6 @@ def _open(config: "Config") -> "Registry":
     from agent.registry import Registry
 
     return Registry(config.device.models, clock=SystemClock())
-
-
-def _source(config: "Config", repository: str | None) -> "Source":
-    from agent.trust.source import open_source
-
-    models = config.models
-    address = repository or models.repository
-    if not address:
-        hint = 'Set repository = "…" in the table models, or use --from'
-        raise NotFound("no repository is configured", where="models.repository", hint=hint)
-    return open_source(
-        address,
-        ca_file=models.ca_file,
-        certificate_file=models.certificate_file,
-        key_file=models.key_file,
-    )
 
 
 def _registry(config_path: Path | None) -> "Registry":

@@ -39,6 +39,7 @@ from agent.trust.versions import newest
 from agent.types import ModelRef
 
 if TYPE_CHECKING:
+    from agent.registry.known import KnownChunks
     from agent.trust.updater import Client, Package
 
 _log = logging.getLogger(__name__)
@@ -176,6 +177,13 @@ class Registry:
         with self._changing() as state:
             _, after = self._refresh(open_source(repository), state)
             self._blobs.sweep(after.blobs())
+
+    def known_chunks(self, name: str) -> "KnownChunks":
+        """What the installed versions of a model hold: an update fetches the rest."""
+        from agent.registry.known import KnownChunks
+
+        files = (f.sha256 for r in self._read().records if r.name == name for f in r.files)
+        return KnownChunks([self._blobs.path(sha256) for sha256 in files])
 
     def list(self) -> list[InstalledModel]:
         """Every installed version, by name, the newest activation first. Verifies nothing."""

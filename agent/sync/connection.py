@@ -23,7 +23,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from agent.errors import AgentError, BadRequest, NotReachable
 from agent.sync.attempts import Ending, Protocol
 from agent.sync.dial import in_thread, password, tls_context
-from agent.sync.reasons import over_limit, taken_over, unreachable, words
+from agent.sync.reasons import Ended, over_limit, taken_over, unreachable, words
 from agent.sync.settings import BrokerAddress, LinkSettings, Will
 from agent.sync.transport import Transport
 
@@ -38,15 +38,6 @@ _PACKET_OVERHEAD = 64  # bytes a PUBLISH may take beside topic and payload
 _FILTERS = 8  # in one SUBSCRIBE; more than one cloud broker takes no more
 _FAREWELL_S = 1.0  # seconds
 _SHORT_PATIENCE_S = 2.0  # for the first answer, on a network that connects at once
-
-
-class Ended(Exception):
-    """A connection ended; carries how, and why in words."""
-
-    def __init__(self, how: Ending, error: AgentError) -> None:
-        super().__init__(str(error))
-        self.how = how
-        self.error = error
 
 
 class _Client(paho.Client):
@@ -125,6 +116,11 @@ class Connection:
         self._v5 = protocol == "5"
         self._client = self._make_client()
 
+    @property
+    def received(self) -> int:
+        """Bytes that the broker has sent."""
+        return self._transport.arrived if self._transport else 0
+
     async def open(self) -> None:
         """Connect and be accepted.
 
@@ -181,6 +177,9 @@ class Connection:
     def subscribe(self, filters: list[str]) -> None:
         for start in range(0, len(filters), _FILTERS):
             self._client.subscribe([(f, 1) for f in filters[start : start + _FILTERS]])
+
+    def unsubscribe(self, topic_filter: str) -> None:
+        self._client.unsubscribe(topic_filter)
 
     async def leave(self) -> None:
         """Publish the farewell and disconnect in order, within a moment."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal, cast
 from agent.clock import Clock
 from agent.errors import AgentError, BadRequest
 from agent.sync.attempts import CONTESTED, Attempts, Protocol
-from agent.sync.connection import Connection, Ended, OnAck
-from agent.sync.reasons import fault, hangs_up
+from agent.sync.connection import Connection, OnAck
+from agent.sync.reasons import Ended, fault, hangs_up
 from agent.sync.settings import LinkSettings, Will
 from agent.sync.topics import matches
 
@@ -105,6 +105,11 @@ class Link:
         """Messages that may be in flight at once: the setting, or less if the broker asks for less."""
         return self._connection.window if self._connection else self.settings.window
 
+    @property
+    def received(self) -> int:
+        """Bytes that have come by the present connection; they tell a slow broker from a silent one."""
+        return self._connection.received if self._connection else 0
+
     def on_state(self, listener: Callable[[], None]) -> None:
         """Call `listener` in the event loop after each change of `state`."""
         self._listeners.append(listener)
@@ -163,6 +168,14 @@ class Link:
         self._routes.clear()
         if self._connection is not None and self.connected:
             self._connection.subscribe([topic_filter])
+
+    def unsubscribe(self, topic_filter: str) -> None:
+        """Have no more of it; messages on their way are acknowledged unseen. Idempotent."""
+        if self._handlers.pop(topic_filter, None) is None:
+            return
+        self._routes.clear()
+        if self._connection is not None and self.connected:
+            self._connection.unsubscribe(topic_filter)
 
     async def _run(self) -> None:
         while True:

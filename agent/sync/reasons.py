@@ -3,10 +3,20 @@
 import ssl
 from typing import Protocol
 
-from agent.errors import NotReachable, TooLarge
+from agent.errors import AgentError, NotReachable, TooLarge
+from agent.sync.attempts import Ending
 from agent.sync.settings import BrokerAddress
 
 _MAX_WORDS = 200  # characters of a broker's own explanation
+
+
+class Ended(Exception):
+    """A connection ended; carries how, and why in words."""
+
+    def __init__(self, how: Ending, error: AgentError) -> None:
+        super().__init__(str(error))
+        self.how = how
+        self.error = error
 
 
 class ReasonCode(Protocol):

@@ -10,7 +10,7 @@ from agent.engines.base import NUMPY_DTYPES, EngineOptions, Session
 from agent.engines.catalog import load_session
 from agent.trust.digest import sha256_hex
 from agent.types import Array, TensorSpec
-from tests.support.onnx_model import onnx_model
+from tests.support.onnx_model import onnx_model, weights
 
 
 def write_package(
@@ -107,3 +107,14 @@ def _tensor(way: str, spec: TensorSpec) -> str:
     if q:
         text += f"quantization = {{ scale = {q.scale!r}, zero_point = {q.zero_point} }}\n"
     return text
+
+
+def large_package(
+    directory: Path, *, version: str = "1.0.0", name: str = "negator", side: int = 600
+) -> Path:
+    """A package with `side`² float32 weights; the middle of them follows from the version."""
+    values = np.random.default_rng(1).standard_normal((side, side), np.float32)
+    values[side // 2] = np.random.default_rng(list(version.encode())).standard_normal(side)
+    part = weights("w", (side, side), values.tobytes())
+    model = onnx_model("MatMul", shape=(-1, side), inputs=("x", "w"), initializers=part)
+    return write_package(directory, model, name=name, version=version)

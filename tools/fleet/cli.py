@@ -18,6 +18,7 @@ from agent.cli import run_command
 from agent.cli.options import emit_json, emit_table, json_option
 from agent.errors import BadKey
 from agent.types import ModelRef
+from tools.fleet.brokers import broker_options, link_settings
 from tools.fleet.keys import ID_DIGITS
 from tools.fleet.repository import Repository
 
@@ -136,6 +137,22 @@ def export(destination: Path, repository: Path, keys: Path) -> None:
     """Copy the repository to a USB stick."""
     target = _open(repository, keys).export(destination)
     click.echo(f"On the device: edge-agent models install NAME --from {target}")
+
+
+@cli.command()
+@repository_options
+@broker_options
+@click.option("--all", "everything", is_flag=True, help="Send also what the broker should have.")
+def mirror(repository: Path, keys: Path, everything: bool, **options: Any) -> None:
+    """Put the repository into a broker's retained messages, where devices fetch it from.
+
+    Sends what changed since the last time; run it after publish, withdraw and refresh.
+    """
+    link = link_settings(**options)
+    done = _open(repository, keys).mirror(link, options["prefix"], everything=everything)
+    size = f"{done.sent_bytes / 1e6:.1f} MB"
+    click.echo(f"{link.brokers[0]}: {done.sent} messages sent ({size}), {done.removed} removed.")
+    click.echo(f"On the device: edge-agent models install NAME --from {link.brokers[0]}")
 
 
 @cli.command()

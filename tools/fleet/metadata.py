@@ -71,6 +71,14 @@ class MetadataStore:
         """The top-level targets and every delegated role."""
         return [name.removesuffix(".json") for name in self.snapshot().signed.meta]
 
+    def current_files(self) -> tuple[list[str], int]:
+        """What devices need now: names of files, the timestamp last, and the newest root's version."""
+        root = self._root_version()
+        roots = [f"{version}.root.json" for version in range(1, root + 1)]
+        snapshot = self.timestamp().signed.snapshot_meta.version
+        targets = [f"{meta.version}.{name}" for name, meta in self.snapshot().signed.meta.items()]
+        return [*roots, *targets, f"{snapshot}.snapshot.json", "timestamp.json"], root
+
     def age(self, metadata: "Metadata[Any]", role: str) -> float:
         """How much of its validity a role has used up, 0 to 1 and beyond."""
         left = metadata.signed.expires - self._now()

@@ -18,6 +18,8 @@ from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Root, TargetF
 from agent.clock import Clock, SystemClock
 from agent.errors import Altered, BadManifest, BadRequest, NotFound
 from agent.registry.layout import write_atomically
+from agent.sync.download import connected
+from agent.sync.settings import LinkSettings
 from agent.trust.digest import sha256_hex
 from agent.trust.manifest import Manifest, parse_manifest
 from agent.trust.policy import NEWEST_LAYOUT
@@ -25,6 +27,7 @@ from agent.trust.updater import LAYOUT_FIELD
 from agent.types import ModelRef
 from tools.fleet.keys import KeyStore, Passphrase, Scheme, no_passphrase
 from tools.fleet.metadata import TOP_ROLES, MetadataStore
+from tools.fleet.mirror import Mirror, Mirrored
 
 RENEW_AT = 0.5  # share of a role's validity that is used up when `refresh` renews it
 
@@ -209,10 +212,16 @@ class Repository:
         """
         target = destination / "edge-agent-repository"
         timestamp = self._directory / "metadata" / "timestamp.json"
-        skip = shutil.ignore_patterns("timestamp.json", "*.new")
+        skip = shutil.ignore_patterns("timestamp.json", "*.new", ".mirrors")
         shutil.copytree(self._directory, target, ignore=skip, dirs_exist_ok=True)
         write_atomically(target / "metadata" / "timestamp.json", timestamp.read_bytes())
         return target
+
+    def mirror(self, link: LinkSettings, prefix: str, *, everything: bool = False) -> Mirrored:
+        """Bring a broker's retained messages to the present state; see `Mirror`."""
+        with connected(link) as thread:
+            mirror = Mirror(self._directory, self.metadata, thread, prefix, link.brokers[0])
+            return mirror.run(everything=everything)
 
     # Keys.
 
