@@ -29,9 +29,8 @@ STATUS = "edge/d/pump-7/status"
 def message(number: int, topic: str = "") -> Message:
     id_ = f"id-{number:06}"
     payload = json.dumps({"id": id_, "class": "telemetry"}).encode()
-    return Message(
-        id_, "telemetry", f"edge/d/pump-7/telemetry/{number % 3}", payload, 0.0, math.inf
-    )
+    topic = topic or f"edge/d/pump-7/telemetry/{number % 3}"
+    return Message(id_, "telemetry", topic, payload, 0.0, math.inf)
 
 
 class Device:

@@ -21,6 +21,7 @@ from tests.sync.conftest import until
 from tools.fleet.receiver import Receiver
 
 START = 1_700_000_000.0
+TOPIC_OF_1 = "edge/d/x/telemetry/1"
 
 
 def message(number: int, kind: str = "telemetry", expires: float = math.inf) -> Message:
@@ -156,7 +157,27 @@ async def test_a_cut_with_messages_in_flight_is_no_refusal(stage, caplog):
     stage.link.cut()
     assert caplog.text == ""
     stage.link.connect()
-    await until(lambda: len(stage.sent) == 20)
+    await stage.answer_all()
+    assert stage.sent[10:] == stage.sent[:10]
+
+
+async def test_a_message_that_ends_every_connection_lets_the_others_pass(stage, caplog):
+    """The broker closes at the second of ten; nothing that was sent with it had an answer."""
+    await stage.outbox.put([message(n) for n in range(10)])
+    for _ in range(10):
+        stage.link.connect()
+        await until(lambda: stage.link.unanswered)
+        while stage.link.unanswered and stage.link.unanswered[0][0] != TOPIC_OF_1:
+            stage.link.answer()
+            await asyncio.sleep(0.01)
+        if not stage.link.unanswered:
+            break
+        stage.link.cut()
+    async with asyncio.timeout(10):
+        while (await stage.outbox.counts()).total.delivered < 7:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert (await stage.outbox.counts()).total.queued == 3  # 1, 4 and 7, which share the topic
+    assert f"hangs up at messages to {TOPIC_OF_1}" in caplog.text
 
 
 async def test_what_outlived_its_worth_does_not_go_and_is_counted(stage):
