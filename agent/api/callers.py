@@ -4,10 +4,11 @@ import grp
 import os
 import pwd
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import lru_cache
 
+from agent.api.rates import Account
 from agent.api.settings import ApiSettings
 from agent.errors import BadConfig
 
@@ -30,12 +31,14 @@ class Caller:
         gid: its group.
         pid: its process; 0 when it is outside our process namespace.
         role: what it may do.
+        account: what this user, or this token, has under way on all its connections.
     """
 
     uid: int
     gid: int
     pid: int
     role: Role
+    account: Account = field(default_factory=Account, compare=False, repr=False)
 
 
 class Roles:

@@ -17,6 +17,7 @@ from agent.api.http.messages import (
 )
 from agent.api.inference import Call
 from agent.api.page import PAGE, PAGE_HEADERS
+from agent.api.rates import Account
 from agent.api.regions import Regions
 from agent.api.repository import ModelRepository
 from agent.api.served import Reply
@@ -240,16 +241,22 @@ class Native:
         after = request.headers.get(b"last-event-id", request.query.get("after", "").encode())
         if after and not (after.isdigit() and len(after) < 16):
             raise BadPayload("must be the number of an event", where="Last-Event-ID")
-        return Stream(self._event_chunks(int(after) if after else None))
+        account = request.caller.account
+        account.check_streams()
+        return Stream(self._event_chunks(int(after) if after else None, account))
 
-    async def _event_chunks(self, after: int | None) -> AsyncGenerator[bytes, None]:
+    async def _event_chunks(
+        self, after: int | None, account: Account
+    ) -> AsyncGenerator[bytes, None]:
         self._streams += 1
+        account.streams += 1
         try:
             yield b": the agent's events\n\n"
             async for item in self._service.events(after, self._heartbeat_s):
                 yield event_chunk(item)
         finally:
             self._streams -= 1
+            account.streams -= 1
 
 
 def event_chunk(item: Numbered | None) -> bytes:

@@ -83,6 +83,9 @@ class Service:
             ("class", "fate"),
         )
         metrics.gauge_callback(
+            "edge_agent_event_listeners", "Open event streams", lambda: events.listeners
+        )
+        metrics.gauge_callback(
             "edge_agent_api_running",
             "Requests inside models and pipelines",
             lambda: self.admission.running,

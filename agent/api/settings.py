@@ -32,6 +32,11 @@ class ApiSettings:
         tls_key: PEM file with its private key.
         max_connections: open connections; one more is answered 503 and closed.
         max_caller_connections: open connections of one user, root and the daemon's own excepted.
+        max_caller_rate: requests of one user or token, per second, root and the daemon's own user excepted; more are answered 429.
+        max_caller_burst: requests that a caller may send at once before its rate counts.
+        max_caller_running: requests of one caller under way at once, the same excepted.
+        max_caller_bodies_mib: large bodies of one caller's requests under way together, MiB; one body always fits.
+        max_caller_event_streams: event streams of one caller open at once.
         max_header_kib: request line and headers of one request, KiB.
         max_headers: header lines of one request.
         max_body_mib: body of one request, MiB; routes may take less.
@@ -60,6 +65,11 @@ class ApiSettings:
     tls_key: Path | None = None
     max_connections: int = 1024
     max_caller_connections: int = 512
+    max_caller_rate: float = 5000.0
+    max_caller_burst: int = 1000
+    max_caller_running: int = 32
+    max_caller_bodies_mib: int = 64
+    max_caller_event_streams: int = 8
     max_header_kib: int = 16
     max_headers: int = 64
     max_body_mib: int = 64

@@ -6,9 +6,10 @@ dictionary to try.
 
 import hashlib
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from agent.api.callers import Caller, Role
+from agent.api.rates import Account
 
 NOBODY = -1  # user and group of a caller whom a token names
 
@@ -20,13 +21,13 @@ def issue(role: Role) -> tuple[str, str]:
 
 
 class Tokens:
-    """Maps tokens to callers."""
+    """Maps tokens to callers, each with an account of its own."""
 
-    def __init__(self, entries: Iterable[str]) -> None:
+    def __init__(self, entries: Iterable[str], account: Callable[[str], Account]) -> None:
         self._callers: dict[str, Caller] = {}
         for entry in entries:
             role, _, digest = entry.partition(":")
-            self._callers[digest] = Caller(NOBODY, NOBODY, 0, Role[role.upper()])
+            self._callers[digest] = Caller(NOBODY, NOBODY, 0, Role[role.upper()], account(role))
 
     def caller(self, authorization: bytes) -> Caller | None:
         """Who sends this Authorization header; None when nobody known does."""

@@ -4,10 +4,7 @@ import asyncio
 import os
 import socket
 import stat
-import sys
-import tempfile
 import tracemalloc
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +17,7 @@ from agent.errors import BadConfig, NotReachable
 from agent.types import Event
 from tests.api.test_routes import INFER, Listener, infer, tensor
 from tests.fakes.engine import FakeModels, FakeSession, echo
-from tests.support.served import ECHO, Serve, serving
+from tests.support.served import ECHO, Serve, call_as, serving
 from tests.support.wire import request, until
 
 FIELDS = {"inputs": [tensor("INT8", [1, 4], data=[1, 2, 3, 4])]}
@@ -191,36 +188,6 @@ def test_a_role_for_a_user_that_does_not_exist_is_refused(tmp_path: Path) -> Non
     with pytest.raises(BadConfig) as caught:
         Roles(ApiSettings(tmp_path / "s", apps=("nobody-of-that-name",)))
     assert caught.value.where == "apps"
-
-
-CALL_AS = """
-import os, socket, sys
-os.setgroups([]); os.setgid({uid}); os.setuid({uid})
-client = socket.socket(socket.AF_UNIX)
-client.connect({path!r})
-try:
-    client.sendall({data!r})
-except BrokenPipeError:
-    pass  # refused before it could ask
-print(client.recv(65536).decode())
-"""
-
-
-async def call_as(uid: int, path: Path, data: bytes) -> str:
-    """One request by a process of another user."""
-    program = CALL_AS.format(uid=uid, path=str(path), data=data)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE
-    )
-    return (await asyncio.wait_for(process.communicate(), 20))[0].decode()
-
-
-@pytest.fixture
-def open_directory() -> Iterator[Path]:
-    """A directory that every user may enter, which those of pytest are not."""
-    with tempfile.TemporaryDirectory() as place:
-        Path(place).chmod(0o755)
-        yield Path(place)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can call as somebody else")

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from agent.api.callers import Role
+from agent.api.rates import Account
 from agent.api.settings import ApiSettings
 from agent.api.tokens import Tokens, issue
 from agent.errors import BadConfig
@@ -112,7 +113,7 @@ def self_signed(directory: Path) -> tuple[Path, Path]:
 def test_a_token_is_kept_only_as_its_hash() -> None:
     token, entry = issue(Role.OPERATOR)
     assert token not in entry
-    caller = Tokens([entry]).caller(f"bearer {token}".encode())
+    caller = Tokens([entry], Account).caller(f"bearer {token}".encode())
     assert caller is not None
     assert caller.role is Role.OPERATOR
 

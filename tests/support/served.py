@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ssl
+import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -85,3 +86,25 @@ async def serving(
         for wire in served.wires:
             wire.close()
         await served.server.close(1.0)
+
+
+CALL_AS = """
+import os, socket, sys
+os.setgroups([]); os.setgid({uid}); os.setuid({uid})
+client = socket.socket(socket.AF_UNIX)
+client.connect({path!r})
+try:
+    client.sendall({data!r})
+except BrokenPipeError:
+    pass  # refused before it could ask
+print(client.recv(65536).decode())
+"""
+
+
+async def call_as(uid: int, path: Path, data: bytes) -> str:
+    """One request by a process of another user."""
+    program = CALL_AS.format(uid=uid, path=str(path), data=data)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE
+    )
+    return (await asyncio.wait_for(process.communicate(), 20))[0].decode()

@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, cast
 from agent.api.http.errors import Problem, Rejection, error_response, internal_error
 from agent.api.http.intake import Intake
 from agent.api.http.messages import Answer, Request, Response, Stream, head, stream_head
+from agent.api.rates import Account
 from agent.api.tokens import Tokens
-from agent.errors import AgentError, TooSlow
+from agent.errors import AgentError, TooMany, TooSlow
 
 if TYPE_CHECKING:
     from agent.api.http.server import HttpServer
 
 MAX_PIPELINED = 32  # whole requests that wait for the one before them
+HOLD_BACK_S = 0.05  # before a caller that asks too much is told so, seconds
 LINGER_S = 2.0  # reading on after a refusal, seconds
 JOIN_BELOW = 128 * 1024  # bytes: smaller answers are sent in one piece
 
@@ -37,12 +39,12 @@ class Connection(asyncio.Protocol):
 
     Attributes:
         deadline: loop time after which the sweeper calls `expire`.
-        uid: of the caller, for the owner's books.
+        account: of the caller that connected, for the owner's books.
     """
 
     def __init__(self, server: "HttpServer", tokens: Tokens | None = None) -> None:
         self.deadline = math.inf
-        self.uid = -1
+        self.account = Account()
         self._server = server
         self._tokens = tokens
         self._limits = server.limits
@@ -176,8 +178,10 @@ class Connection(asyncio.Protocol):
             return
         self._current = request = self._waiting.popleft()
         self.deadline = math.inf
+        account = request.caller.account
         try:
-            answer = request.route.handler(request)
+            refusal = account.refusal(self._loop.time())
+            answer = request.route.handler(request) if refusal is None else _held_back(refusal)
         except (AgentError, Rejection) as problem:
             answer = error_response(problem)
         except Exception:  # noqa: BLE001 (nothing that a handler does ends the daemon)
@@ -185,7 +189,9 @@ class Connection(asyncio.Protocol):
         if isinstance(answer, Response):
             self._send(request, answer)
         else:
+            account.running += 1
             self._task = self._loop.create_task(self._see_through(request, answer))
+            self._task.add_done_callback(account.finished)
 
     def _send(self, request: Request, response: Response) -> None:
         close = not request.keep_alive or self._server.stopping
@@ -257,7 +263,7 @@ class Connection(asyncio.Protocol):
 
     def _release(self, request: Request) -> None:
         if request.held:
-            self._limits.bodies.give_back(request.held)
+            self._limits.bodies.give_back(request.held, request.caller.account)
             request.held = 0
 
     # Answers that take time
@@ -311,6 +317,12 @@ class Connection(asyncio.Protocol):
             # Also when the daemon stops: the client sees an end, not a break.
             if chunked and not self._transport.is_closing():
                 self._transport.write(b"0\r\n\r\n")
+
+
+async def _held_back(refusal: TooMany) -> Response:
+    """A refusal that comes late: a client that does not wait must not keep the daemon busy."""
+    await asyncio.sleep(HOLD_BACK_S)
+    return error_response(refusal)
 
 
 def _failed(request: Request) -> Response:

@@ -127,7 +127,7 @@ class Intake:
 
     def release(self) -> None:
         """Forget a request that will not become whole."""
-        self._limits.bodies.give_back(self._held)
+        self._limits.bodies.give_back(self._held, self._caller.account)
         self._held = 0
         self._body = []
 
@@ -263,7 +263,7 @@ class Intake:
 
     def _hold(self, size: int) -> None:
         try:
-            self._limits.bodies.hold(size)
+            self._limits.bodies.hold(size, self._caller.account)
         except AgentError as error:
             self._stop(error)
         self._held += size

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from agent.api.rates import Account
 from agent.api.settings import MIB, ApiSettings
 from agent.errors import TooLarge, TooMany
 
@@ -17,19 +18,21 @@ class Bodies:
         self._bound = bound
         self.held = 0
 
-    def hold(self, size: int) -> None:
-        """Take room for some bytes.
+    def hold(self, size: int, account: Account) -> None:
+        """Take room for some bytes of a caller.
 
         Raises:
-            TooMany: other requests hold too much of it already.
+            TooMany: other requests, or others of this caller, hold too much of it already.
         """
         if self.held + size > self._bound:
             raise TooMany("other requests fill the room for bodies", where="body")
+        account.hold(size)
         self.held += size
 
-    def give_back(self, size: int) -> None:
+    def give_back(self, size: int, account: Account) -> None:
         """Return room that was taken."""
         self.held -= size
+        account.held -= size
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from agent.api.http.limits import Limits
 from agent.api.http.messages import Request
 from agent.api.http.router import Router
 from agent.api.http.socketfile import BACKLOG, open_listener, remove
+from agent.api.rates import Accounts, Refusals
 from agent.api.settings import ApiSettings
 from agent.api.tokens import NOBODY, Tokens
 from agent.errors import AgentError, Forbidden, NotReachable, NotReady, TooMany
@@ -49,7 +50,8 @@ class HttpServer:
         self._settings = settings
         self._roles = Roles(settings)
         self._connections: set[Connection] = set()
-        self._by_uid: dict[int, int] = {}
+        self._accounts = Accounts(settings, Refusals(metrics))
+        self._nobody = self._accounts.of_nobody()
         self._empty = asyncio.Event()
         self._sweep: asyncio.TimerHandle | None = None
         self._servers: list[asyncio.Server] = []
@@ -60,7 +62,7 @@ class HttpServer:
             "edge_agent_api_refusals_total", "Connections ended for what was sent", ("status",)
         )
         metrics.gauge_callback(
-            "edge_agent_api_connections", "Open connections", lambda: len(self._connections)
+            "edge_agent_api_connections", "Open connections", lambda: self.connections
         )
         metrics.gauge_callback(
             "edge_agent_api_bodies_bytes", "Held by large bodies", lambda: self.limits.bodies.held
@@ -91,7 +93,7 @@ class HttpServer:
 
     async def _start_tcp(self) -> None:
         host, port = self._settings.tcp_address()
-        tokens = Tokens(self._settings.tokens)
+        tokens = Tokens(self._settings.tokens, self._accounts.of_token)
         try:
             server = await self.loop.create_server(
                 lambda: Connection(self, tokens), host, port, backlog=BACKLOG, ssl=self._tls()
@@ -148,16 +150,13 @@ class HttpServer:
         """Who calls, and why the connection must not stay, if so."""
         caller = self._caller(transport)
         self._connections.add(connection)
-        self._by_uid[caller.uid] = self._by_uid.get(caller.uid, 0) + 1
-        connection.uid = caller.uid
+        connection.account = caller.account
         return caller, self._objection(caller)
 
     def disconnected(self, connection: Connection) -> None:
         """The connection is gone."""
         self._connections.discard(connection)
-        left = self._by_uid.pop(connection.uid) - 1
-        if left:
-            self._by_uid[connection.uid] = left
+        connection.account.connections -= 1
         if not self._connections:
             self._empty.set()
 
@@ -184,12 +183,21 @@ class HttpServer:
     def caller_of(self, peer: socket.socket) -> Caller:
         """The process at the other end of a connection."""
         if peer.family != socket.AF_UNIX:
-            return Caller(NOBODY, NOBODY, 0, Role.VIEWER)  # until its token says more
+            # Until its token says more.
+            return Caller(NOBODY, NOBODY, 0, Role.VIEWER, self._nobody)
         raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         pid, uid, gid = _CREDENTIALS.unpack(raw)
-        return Caller(uid, gid, pid, self._roles.role(uid, gid))
+        role = self._roles.role(uid, gid)
+        account = self._accounts.of_user(
+            uid,
+            role.name.lower(),
+            privileged=self._roles.privileged(uid),
+            now=self.loop.time(),
+        )
+        return Caller(uid, gid, pid, role, account)
 
     def _objection(self, caller: Caller) -> AgentError | None:
+        too_many = caller.account.connected()
         if self.stopping:  # it was accepted just before
             return NotReady("the agent is stopping")
         if caller.role is Role.NONE:
@@ -197,10 +205,7 @@ class HttpServer:
         settings = self._settings
         if len(self._connections) > settings.max_connections:
             return TooMany(f"{settings.max_connections} connections are open already")
-        mine = self._by_uid[caller.uid]
-        if mine > settings.max_caller_connections and not self._roles.privileged(caller.uid):
-            return TooMany(f"this user has {settings.max_caller_connections} connections already")
-        return None
+        return too_many
 
     def _sweep_out(self) -> None:
         """One timer for all connections: it fires when the first one's time may be up."""
