@@ -198,6 +198,19 @@ def test_json_data_that_does_not_fit_is_refused_by_name(
     assert caught.value.where == "x"
 
 
+@pytest.mark.parametrize(
+    "data",
+    [b'["\xa1"]', b'[1,"\xa1"]', b'[[1],"\xff"]', b'{"\xa1":1}'],
+    ids=["alone", "behind a number", "behind a list", "as a key"],
+)
+def test_text_that_is_not_utf_8_behind_another_mistake_is_refused_by_name(data: bytes) -> None:
+    """Found by fuzzing: the second look at what is no flat list of numbers met it unprepared."""
+    body = b'{"inputs":[{"name":"x","datatype":"INT8","shape":[1],"data":%b}]}' % data
+    with pytest.raises(BadTensor) as caught:
+        read(body, len(body), signature(spec("INT8")))
+    assert caught.value.where == "x"
+
+
 def test_a_float_that_is_too_large_for_its_type_is_refused() -> None:
     body = in_json("FP16", [1], [1e6])
     with pytest.raises(BadTensor, match="does not fit"):

@@ -131,6 +131,7 @@ _FLAT: Mapping[str, msgspec.json.Decoder[Any]] = {
     "O": msgspec.json.Decoder(list[str]),
 }
 _ANY: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
+_NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "b": (bool,),
@@ -170,11 +171,15 @@ def _values(
         flat: list[Any] = _FLAT[dtype.kind].decode(raw)
         return flat
     except msgspec.ValidationError:
-        pass
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        pass  # nested, or wrong
+    except _NOT_JSON as error:
+        raise BadTensor(f"data is not JSON: {error}", where=name) from None
+    try:
+        nested = _ANY.decode(raw)
+    except _NOT_JSON as error:  # behind the element that was not of the type
         raise BadTensor(f"data is not JSON: {error}", where=name) from None
     values: list[Any] = []
-    _flatten(_ANY.decode(raw), tuple(shape), _KINDS[dtype.kind], values, name)
+    _flatten(nested, tuple(shape), _KINDS[dtype.kind], values, name)
     return values
 
 
