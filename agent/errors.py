@@ -10,6 +10,7 @@ Split by the caller's next move, not by where it happened:
     │   ├── RolledBack         trust.rolled_back   older than what was already accepted
     │   ├── Revoked            trust.revoked       signed by a key that is trusted no longer
     │   ├── GoldenFailed       trust.golden        the model does not compute here what it must
+    │   ├── NotAsGood          model.worse         a quantized model lost more than was allowed
     │   └── Forbidden          caller.forbidden    the caller's role does not allow it
     ├── Unavailable        not now; the same call may succeed later
     │   ├── EngineMissing      engine.missing      the engine's library is not installed
@@ -116,6 +117,12 @@ class GoldenFailed(Refused):
     """The model does not compute on this device what its golden cases say it must."""
 
     code = "trust.golden"
+
+
+class NotAsGood(Refused):
+    """A quantized model lost more of the metric than was allowed, or is slower: not packaged."""
+
+    code = "model.worse"
 
 
 class Forbidden(Refused):

@@ -1,0 +1,119 @@
+"""What a person asks for beside the model: the options that every subcommand has."""
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tools.quantize.auto import Limit, parse_limit
+from tools.quantize.package import Identity
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """The common options.
+
+    Attributes:
+        out: the package's directory; None builds and reports without packaging.
+        name: of the package; empty takes the source's.
+        version: of the package.
+        license: of the model, an SPDX expression.
+        summary: one line.
+        evaluate: the evaluation set; None where the family has one of its own.
+        max_drop: the largest loss on the whole set.
+        max_slice_drop: the largest loss on any slice.
+        auto: try the recipes in order of size and keep the smallest that passes.
+        recipe: the one to build; empty takes the family's first.
+        report: directory for the JSON and HTML reports; None prints only.
+        work: where long steps are kept.
+        fresh: forget what an earlier run has kept.
+    """
+
+    out: Path | None
+    name: str = ""
+    version: str = "1.0.0"
+    license: str = "NOASSERTION"
+    summary: str = ""
+    evaluate: Path | None = None
+    max_drop: Limit | None = None
+    max_slice_drop: Limit | None = None
+    auto: bool = False
+    recipe: str = ""
+    report: Path | None = None
+    work: Path = Path("edge-quantize-work")
+    fresh: bool = False
+
+    def identity(self, source: str) -> Identity:
+        """The package's identity; the name is made of the source's where none was given."""
+        return Identity(self.name or slug(source), self.version, self.license, self.summary)
+
+
+def slug(source: str) -> str:
+    """A package name from a file's or folder's name: ``Kws_Ref.v2.onnx`` -> ``kws-ref-v2``."""
+    stem = re.sub(r"\.(onnx|tflite|safetensors|gguf)\Z", "", Path(source).name, flags=re.IGNORECASE)
+    return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:63] or "model"
+
+
+def default_work() -> Path:
+    """``$XDG_CACHE_HOME/edge-quantize``, or the same under ``~/.cache``."""
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(cache) / "edge-quantize"
+
+
+def _limit(_: click.Context, __: click.Parameter, text: str | None) -> Limit | None:
+    return parse_limit(text) if text is not None else None
+
+
+_PATH = click.Path(path_type=Path)
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+
+_OPTIONS = (
+    click.option("--out", type=_FOLDER, help="Package directory; without it nothing is packaged."),
+    click.option("--name", default="", help="Of the package; by default made of the source's."),
+    click.option("--version", default="1.0.0", show_default=True, help="Of the package."),
+    click.option(
+        "--license", default="NOASSERTION", show_default=True, help="Of the model, SPDX expression."
+    ),
+    click.option("--summary", default="", help="One line about the model."),
+    click.option("--evaluate", type=_PATH, help="Evaluation set: npz, csv or folder."),
+    click.option(
+        "--max-drop",
+        callback=_limit,
+        metavar="LIMIT",
+        help="Refuse to package what lost more: 1% of the value, or 0.01 in the metric's unit.",
+    ),
+    click.option(
+        "--max-slice-drop", callback=_limit, metavar="LIMIT", help="The same, for every slice."
+    ),
+    click.option(
+        "--auto", is_flag=True, help="Try recipes by size; keep the smallest that passes."
+    ),
+    click.option("--recipe", default="", help="Build this one; see --list-recipes."),
+    click.option("--report", type=_FOLDER, help="Directory for report.json and report.html."),
+    click.option(
+        "--work",
+        type=_FOLDER,
+        envvar="EDGE_QUANTIZE_WORK",
+        default=default_work,
+        help="Where long steps are kept, so that interrupted work resumes.",
+    ),
+    click.option("--fresh", is_flag=True, help="Forget what an earlier run has kept."),
+)
+
+
+def goal_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a subcommand the common options, handed to it as `goal`."""
+
+    @wraps(command)
+    def collected(**options: Any) -> Any:
+        fields = {name: options.pop(name) for name in Goal.__slots__}
+        return command(goal=Goal(**fields), **options)
+
+    for option in reversed(_OPTIONS):
+        collected = option(collected)
+    return collected
