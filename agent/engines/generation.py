@@ -4,6 +4,7 @@ Plain values, so that a request and its answer can travel to a worker process as
 that writes text keeps the tensor contract too: one run over `tokens` gives the `logits` of the next.
 """
 
+import threading
 from abc import abstractmethod
 from collections.abc import Callable, Generator
 from typing import Annotated, Literal, TypeAlias
@@ -129,6 +130,33 @@ class Finish(Struct, frozen=True, tag="finish"):
 
 
 Part: TypeAlias = Piece | Finish
+
+
+class Cancellation:
+    """Says that an answer is no longer wanted; from any thread, once and for ever."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._done = False
+        self._then: Callable[[], None] | None = None
+
+    def __call__(self) -> bool:
+        return self._done
+
+    def cancel(self) -> None:
+        """It is no longer wanted. Idempotent."""
+        with self._lock:
+            self._done, then, self._then = True, self._then, None
+        if then is not None:
+            then()
+
+    def then(self, act: Callable[[], None]) -> None:
+        """What to do when it is cancelled; at once if it is already."""
+        with self._lock:
+            if not self._done:
+                self._then = act
+                return
+        act()
 
 
 def not_cancelled() -> bool:
