@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from agent.engines.base import Session
 from agent.errors import AgentError
 from agent.types import Array, ModelRef, Rows, Tensors, TensorSpec
 
@@ -31,6 +32,8 @@ class ModelPort(Protocol):
     def ref(self) -> ModelRef: ...
     @property
     def manifest(self) -> ManifestPort: ...
+    @property
+    def session(self) -> Session: ...
     @property
     def typical_s(self) -> float:
         """How long a run takes, seconds."""

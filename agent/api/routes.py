@@ -16,6 +16,7 @@ from agent.api.http.messages import (
     text_response,
 )
 from agent.api.inference import Call
+from agent.api.openai.routes import OpenAi
 from agent.api.page import PAGE, PAGE_HEADERS
 from agent.api.rates import Account
 from agent.api.regions import Regions
@@ -42,6 +43,7 @@ def routes(service: Service, settings: ApiSettings) -> list[Route]:
         *Repository(service.repository).routes(),
         *SharedMemory(service.regions).routes(),
         *Native(service, settings).routes(),
+        *OpenAi(service).routes(),
     ]
 
 

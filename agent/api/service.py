@@ -12,6 +12,7 @@ from typing import Any
 from agent import __version__
 from agent.api.admission import Admission
 from agent.api.inference import Inference
+from agent.api.openai.writing import Writers, WritingMetrics
 from agent.api.ports import LinkPort, ModelsPort, OutboxPort, PipelinesPort
 from agent.api.readings import decode_readings
 from agent.api.regions import Regions
@@ -19,6 +20,7 @@ from agent.api.repository import ModelRepository
 from agent.api.served import InferenceMetrics
 from agent.clock import Clock
 from agent.errors import NotReady
+from agent.ids import uuid7
 from agent.telemetry.events import EventBus, Numbered
 from agent.telemetry.exposition import render
 from agent.telemetry.metrics import Metrics
@@ -43,6 +45,7 @@ class Service:
         metrics: everything that is counted.
         admission: how many requests are inside, and their threads.
         inference: the verb that runs models.
+        writers: the verb that has language models write.
         repository: the verbs about models.
         regions: shared memory that callers registered.
         starting: why the agent is not ready yet or any more; empty when it is.
@@ -75,6 +78,7 @@ class Service:
         self._link = link
         self.admission = Admission(max_running)
         self.inference = Inference(models, self.admission, InferenceMetrics(metrics))
+        self.writers = Writers(WritingMetrics(metrics))
         self.regions = Regions()
         self.repository = ModelRepository(models, self.inference.metrics, pipelines)
         self._outbox_messages = metrics.gauge(
@@ -238,12 +242,17 @@ class Service:
             "reason": str(link.reason) if link.reason else "",
         }
 
+    def stamp(self) -> tuple[float, str]:
+        """Wall time and an identifier, for an answer."""
+        return self._clock.wall(), uuid7(self._clock)
+
     # Room
 
     def close(self) -> None:
         """Let the threads and shared memory go. What still runs is waited for by nobody."""
         self.regions.close()
         self.admission.close()
+        self.writers.close()
 
 
 def _tensor(spec: Any) -> dict[str, Any]:

@@ -183,7 +183,7 @@ class Connection(asyncio.Protocol):
             refusal = account.refusal(self._loop.time())
             answer = request.route.handler(request) if refusal is None else _held_back(refusal)
         except (AgentError, Rejection) as problem:
-            answer = error_response(problem)
+            answer = _refused(request, problem)
         except Exception:  # noqa: BLE001 (nothing that a handler does ends the daemon)
             answer = _failed(request)
         if isinstance(answer, Response):
@@ -286,14 +286,14 @@ class Connection(asyncio.Protocol):
     async def _outcome(self, request: Request, pending: "Awaitable[Answer] | Stream") -> Answer:
         if isinstance(pending, Stream):
             return pending
-        seconds = self._limits.request_deadline_s
+        seconds = request.route.deadline_s or self._limits.request_deadline_s
         try:
             async with asyncio.timeout(seconds):
                 return await pending
         except TimeoutError:
-            return error_response(TooSlow(f"no answer within {seconds:g} s"))
+            return _refused(request, TooSlow(f"no answer within {seconds:g} s"))
         except (AgentError, Rejection) as problem:
-            return error_response(problem)
+            return _refused(request, problem)
         except Exception:  # noqa: BLE001 (nothing that a handler does ends the daemon)
             return _failed(request)
 
@@ -322,7 +322,11 @@ class Connection(asyncio.Protocol):
 async def _held_back(refusal: TooMany) -> Response:
     """A refusal that comes late: a client that does not wait must not keep the daemon busy."""
     await asyncio.sleep(HOLD_BACK_S)
-    return error_response(refusal)
+    raise refusal
+
+
+def _refused(request: Request, problem: Problem) -> Response:
+    return (request.route.problem or error_response)(problem)
 
 
 def _failed(request: Request) -> Response:

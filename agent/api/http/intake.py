@@ -285,7 +285,8 @@ class Intake:
         if b"transfer-encoding" in self._headers or self._declared() > SMALL:
             self._stop(problem)
         self._refused = True
-        self._match = (Route("GET", "", _raiser(problem)), {}, {})
+        form = self._match[0].problem if self._match else None
+        self._match = (Route("GET", "", _raiser(problem), problem=form), {}, {})
 
     def _stop(self, problem: Problem) -> NoReturn:
         self._problem = problem

@@ -145,6 +145,8 @@ class Route:
         handler: returns the answer, or an awaitable of it. Raises AgentError.
         role: the least role that may call it.
         max_body: bytes; None for the server's own bound.
+        deadline_s: until its answer, or a stream's beginning; None for the server's own, seconds.
+        problem: what an error looks like to its clients; None for the server's own form.
     """
 
     method: str
@@ -152,6 +154,8 @@ class Route:
     handler: Handler
     role: Role = Role.VIEWER
     max_body: int | None = None
+    deadline_s: float | None = None
+    problem: Callable[[Any], Response] | None = None
     parts: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -5,22 +5,18 @@ from contextlib import aclosing
 from typing import Any
 
 from agent.api.callers import Role
-from agent.api.http.errors import status_of
-from agent.api.http.messages import Answer, Request, Route, Stream, encode_json, json_response
-from agent.api.openai import answers
-from agent.api.openai.answers import Head
-from agent.api.openai.errors import body, problem_response
+from agent.api.http.messages import Answer, Request, Route, Stream, json_response
+from agent.api.openai.chats import Chat, Completion, Writing
+from agent.api.openai.errors import problem_response
+from agent.api.openai.events import events
 from agent.api.openai.requests import ChatRequest, CompletionRequest, decoded
-from agent.api.openai.writing import Writers
-from agent.api.ports import ModelPort
+from agent.api.openai.writing import text_session
 from agent.api.service import Service
-from agent.engines.generation import Chosen, Finish, GenerationRequest, Part, Piece
-from agent.errors import AgentError, EngineFailed, NotFound
-from agent.ids import uuid7
-from agent.tasks.generation.tools import Call, parsed
+from agent.engines.generation import GenerationRequest, Part
+from agent.errors import NotFound
 
 MAX_REQUEST = 8 * 2**20  # bytes
-ANSWER_S = 600.0  # for a whole answer that is not streamed, seconds
+ANSWER_S = 600.0  # for a whole answer that is not streamed, or a streamed one's first part, seconds
 
 
 class OpenAi:
@@ -31,12 +27,66 @@ class OpenAi:
 
     def routes(self) -> list[Route]:
         """The paths."""
-        table = [
-            Route("GET", "/v1/models", self.models, max_body=0),
-            Route("GET", "/v1/models/{model}", self.model, max_body=0),
-            Route("POST", "/v1/chat/completions", self.chat, Role.APP, MAX_REQUEST, ANSWER_S),
-            Route("POST", "/v1/completions", self.complete, Role.APP, MAX_REQUEST, ANSWER_S),
+        return [
+            _looking("/v1/models", self.models),
+            _looking("/v1/models/{model}", self.model),
+            writing_route("/v1/chat/completions", self.chat),
+            writing_route("/v1/completions", self.complete),
         ]
-        for route in table:
-            object.__setattr__(route, "problem", problem_response)
-        return table
+
+    async def models(self, _: Request) -> Answer:
+        names = sorted({m["name"] for m in await self._service.repository.index()})
+        return json_response({"object": "list", "data": [_model(name) for name in names]})
+
+    async def model(self, request: Request) -> Answer:
+        name = request.arguments["model"]
+        if all(m["name"] != name for m in await self._service.repository.index()):
+            raise NotFound("is not installed", where=name)
+        return json_response(_model(name))
+
+    async def chat(self, request: Request) -> Answer:
+        asked = decoded(request.body, ChatRequest)
+        kind = Chat(asked.model, *self._service.stamp(), tools=asked.calls_tools())
+        return await self._answer(kind, asked, asked.generation())
+
+    async def complete(self, request: Request) -> Answer:
+        asked = decoded(request.body, CompletionRequest)
+        kind = Completion(asked.model, *self._service.stamp())
+        return await self._answer(kind, asked, asked.generation())
+
+    async def _answer(
+        self, kind: Writing, asked: ChatRequest | CompletionRequest, generation: GenerationRequest
+    ) -> Answer:
+        model = await self._service.inference.loaded(asked.model, None)
+        text_session(model)
+        parts = self._service.writers.write(model, generation)
+        if not asked.stream:
+            async with aclosing(parts):
+                return json_response(kind.whole([part async for part in parts]))
+        # What is refused is refused before the stream begins, with a status of its own.
+        try:
+            first = await anext(parts)
+        except BaseException:
+            await parts.aclose()
+            raise
+        return Stream(events(kind, _after(first, parts), include_usage=asked.include_usage))
+
+
+async def _after(first: Part, rest: AsyncGenerator[Part, None]) -> AsyncGenerator[Part, None]:
+    async with aclosing(rest):
+        yield first
+        async for part in rest:
+            yield part
+
+
+def writing_route(pattern: str, handler: Any) -> Route:
+    """A route that a model answers."""
+    return Route("POST", pattern, handler, Role.APP, MAX_REQUEST, ANSWER_S, problem_response)
+
+
+def _looking(pattern: str, handler: Any) -> Route:
+    return Route("GET", pattern, handler, Role.VIEWER, 0, None, problem_response)
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "edge-agent"}
