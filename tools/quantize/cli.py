@@ -11,7 +11,9 @@ from agent import __version__
 from agent.cli import run_command
 
 #: name -> (module:attribute, one line for the overview)
-FAMILIES: dict[str, tuple[str, str]] = {}
+FAMILIES: dict[str, tuple[str, str]] = {
+    "onnx": ("tools.quantize.onnx.command:onnx", "A model in ONNX, to int8 or int4 weights."),
+}
 
 
 class Families(click.Group):

@@ -73,12 +73,16 @@ class LayerError:
     Attributes:
         name: of the tensor or node.
         operator: its kind, for example ``Conv``.
-        sqnr_db: signal to quantization noise, decibels; lower is worse.
+        sqnr_db: signal to quantization noise at its output, decibels; lower is worse. Noise of the
+            layers before it is in it.
+        own_db: the same with only the noise that this layer adds to its input's; by it a layer is
+            blamed. None where it cannot be told apart.
     """
 
     name: str
     operator: str
     sqnr_db: float
+    own_db: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +196,16 @@ class Family(Protocol):
     def recipes(self) -> Sequence[Recipe]:
         """Those to be tried; any order."""
 
-    def evaluate(self, artifact: Artifact, progress: Progress) -> Sequence[Score]:
-        """The task's metrics, by slice; the first one decides. Slice ``all`` comes first."""
+    def evaluate(
+        self, original: Artifact, artifact: Artifact, progress: Progress
+    ) -> Sequence[Score]:
+        """The task's metrics, by slice; the first one decides. Slice ``all`` comes first.
+
+        Args:
+            original: the float model, for metrics of agreement with it.
+            artifact: the one to judge; the original itself is judged too.
+            progress: told how far it is.
+        """
 
     def parameters(self, artifact: Artifact) -> int:
         """Number of weights; 0 when it cannot be told."""

@@ -96,7 +96,7 @@ class _Bench:
             made = self.work.value(
                 f"{name}.scores",
                 list[Score],
-                lambda: list(self.family.evaluate(artifact, progress)),
+                lambda: list(self.family.evaluate(self.original, artifact, progress)),
             )
         return tuple(made)
 
