@@ -97,8 +97,8 @@ class WorkerProcess:
         self._job = job
         self._free: deque[Lane] = deque()
         self._lanes: list[Lane] = []
-        self._places = threading.BoundedSemaphore(job.lanes)
-        self._opening = threading.Lock()
+        self._waiting = 0
+        self._changed = threading.Condition()
         self._closed = False
         self._group = make_group(job.limits, delegated())
         self._process, self._control, self._lifeline = _spawn()
@@ -191,10 +191,8 @@ class WorkerProcess:
         self._process.kill()
         self._process.wait()
         self._control.close()
-        with self._opening:
-            for lane in self._lanes:
-                lane.close()
-            self._lanes.clear()
+        for lane in list(self._lanes):
+            lane.close()
         if self._lifeline >= 0:
             os.close(self._lifeline)
             self._lifeline = -1
@@ -230,35 +228,44 @@ class WorkerProcess:
     # Lanes
 
     def _lane(self, patience_s: float) -> Lane:
-        if not self._places.acquire(timeout=patience_s):
-            raise TooMany(f"{self._job.lanes} requests are with the model", where=self._job.name)
         try:
             return self._free.pop()
         except IndexError:
-            pass
-        try:
-            return self._open()
-        except BaseException:
-            self._places.release()
-            raise
+            with self._changed:
+                return self._open() if self._more else self._awaited(patience_s)
+
+    @property
+    def _more(self) -> bool:
+        return len(self._lanes) < self._job.lanes
 
     def _open(self) -> Lane:
         mine, theirs = pair()
         try:
-            with self._opening:
-                self._control.send("lane", None, theirs.fileno())
-                lane = Lane(mine)
-                self._lanes.append(lane)
-                return lane
+            self._control.send("lane", None, theirs.fileno())
         except Ended as error:
             mine.close()
             raise self._failure(error, 0.0) from error
         finally:
             theirs.close()
+        lane = Lane(mine)
+        self._lanes.append(lane)
+        return lane
+
+    def _awaited(self, patience_s: float) -> Lane:
+        """The next lane that somebody gives back."""
+        self._waiting += 1
+        try:
+            if self._changed.wait_for(lambda: self._free, patience_s):
+                return self._free.pop()
+        finally:
+            self._waiting -= 1
+        raise TooMany(f"{self._job.lanes} requests are with the model", where=self._job.name)
 
     def _give_back(self, lane: Lane) -> None:
         self._free.append(lane)
-        self._places.release()
+        if self._waiting:  # read after the lane is there: who waits then looks, or is told
+            with self._changed:
+                self._changed.notify()
 
     def _piece(self, lane: Lane, patience_s: float) -> Packet:
         """A stream's next piece or its end."""
