@@ -20,10 +20,10 @@ help:  ## List the targets
 run: $(VENV)/.project  ## See the main job: a pump, a signed model, a warning, MQTT (about a minute)
 	@$(BIN)/edge-agent demo $(ARGS)
 
-test: $(VENV)/.project mosquitto  ## Run the tests
+test: $(VENV)/.project programs  ## Run the tests
 	$(BIN)/pytest --numprocesses auto $(ARGS)
 
-test-long: $(VENV)/.project mosquitto  ## Run the tests that take minutes: kill loops, soaks
+test-long: $(VENV)/.project programs  ## Run the tests that take minutes: kill loops, soaks
 	$(BIN)/pytest -m long $(ARGS)
 
 brokers:  ## Install the other brokers that tests talk to, NATS and RabbitMQ; they skip without
@@ -42,7 +42,7 @@ format: $(VENV)/.project  ## Format, and mend what the linter can mend
 docs: $(VENV)/.project  ## Write docs/configuration.md from the settings classes
 	$(BIN)/python scripts/document_settings.py
 
-bench: $(VENV)/.project mosquitto  ## Measure every performance figure, each beside its limit
+bench: $(VENV)/.project programs  ## Measure every performance figure, each beside its limit
 	$(BIN)/python -m bench $(ARGS)
 
 lock: $(VENV)-lock/bin/uv  ## Resolve the dependencies again into requirements/dev.lock
@@ -76,6 +76,6 @@ $(VENV)-lock/bin/uv:
 	@python=$$(scripts/python) && "$$python" -m venv $(VENV)-lock
 	@$(VENV)-lock/bin/pip install --quiet --disable-pip-version-check uv==0.13.9
 
-.PHONY: mosquitto
-mosquitto:
-	@scripts/system-packages mosquitto
+.PHONY: programs
+programs:
+	@scripts/system-packages mosquitto softhsm2-util:softhsm2

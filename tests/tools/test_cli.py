@@ -91,6 +91,18 @@ def test_development_keys_have_no_passphrase(tmp_path: Path) -> None:
     workstation.run("publish", "negator")
 
 
+def test_a_role_may_need_more_signatures_than_one(workstation: Workstation) -> None:
+    assert "expected 1 to 1" in workstation.run("key", "threshold", "targets", "2", status=2)
+    workstation.run("key", "add", "targets")
+    workstation.run("key", "threshold", "targets", "2")
+    assert workstation.inspect()["targets"]["threshold"] == 2
+    workstation.run("publish", "negator")
+    assert workstation.device().install(workstation.address, "negator").active
+    next((workstation.directory / "keys").glob("targets-*")).unlink()
+    small_package(workstation.directory / "other", name="other")
+    assert "not enough keys" in workstation.run("publish", "other", status=2)
+
+
 # docs/keys.md: each of its console blocks is run here, in order, as it stands.
 
 

@@ -368,8 +368,13 @@ def sign_as_it_is(fleet: Fleet, path: str, data: bytes) -> None:
     """Sign bytes that the operator's own checks would refuse."""
     from tuf.api.metadata import TargetFile
 
+    from agent.trust.digest import sha256_hex
+
     store = fleet.repository.metadata
     targets = store.targets()
     targets.signed.targets[path] = TargetFile.from_data(path, data, ["sha256"])
-    fleet.repository._write_target(path, data)
+    directory, _, name = path.rpartition("/")
+    stored = fleet.directory / "repository" / "targets" / directory
+    stored.mkdir(parents=True, exist_ok=True)
+    (stored / f"{sha256_hex(data)}.{name}").write_bytes(data)
     store.commit({"targets": targets})

@@ -16,13 +16,14 @@ import msgspec
 
 from agent.cli import run_command
 from agent.cli.options import emit_json, emit_table, json_option
-from agent.errors import BadKey
+from agent.errors import BadKey, BadRequest
 from agent.types import ModelRef
 from tools.fleet.brokers import broker_options, link_settings
 from tools.fleet.keys import ID_DIGITS
 from tools.fleet.repository import Repository
 
 PASSPHRASE_VARIABLE = "EDGE_FLEET_PASSPHRASE"  # noqa: S105 - a variable's name
+PIN_VARIABLE = "EDGE_FLEET_PIN"
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -53,11 +54,22 @@ scheme_option = click.option(
 )
 
 
+def origin_options(command: F) -> F:
+    """``--scheme`` and ``--key``: where a role's key comes from."""
+    address = click.option(
+        "--key",
+        "address",
+        help="A key in a token or a cloud, by its address  [default: a new file]",
+    )
+    return scheme_option(address(command))
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
     """Sign and publish models for a fleet of edge-agent devices.
 
-    Key files are encrypted with a passphrase, asked for or taken from EDGE_FLEET_PASSPHRASE.
+    Key files are encrypted with a passphrase, asked for or taken from EDGE_FLEET_PASSPHRASE. A key
+    may also stay in a hardware token or a cloud: --key hsm:…, awskms:…, gcpkms:…, azurekms:…, hv:…
     """
 
 
@@ -67,12 +79,24 @@ def cli() -> None:
 @click.option("--root-keys", default=1, show_default=True, help="How many root keys to make.")
 @click.option("--root-threshold", default=1, show_default=True, help="How many must sign a root.")
 @click.option(
+    "--key",
+    "addresses",
+    multiple=True,
+    metavar="ROLE=ADDRESS",
+    help="A key in a token or a cloud instead of a new file; may be repeated.",
+)
+@click.option(
     "--no-passphrase", is_flag=True, help="Leave key files unencrypted: development only."
 )
-def init(repository: Path, keys: Path, no_passphrase: bool, **options: Any) -> None:
+def init(
+    repository: Path, keys: Path, no_passphrase: bool, addresses: tuple[str, ...], **options: Any
+) -> None:
     """Make an empty repository and a key for each role."""
     passphrase = _no_passphrase if no_passphrase else Passphrases(confirm=True)
-    Repository.create(repository, keys, passphrase=passphrase, **options)
+    by_role = _by_role(addresses)
+    Repository.create(
+        repository, keys, passphrase=passphrase, pin=Pins(), addresses=by_role, **options
+    )
     root = repository / "metadata" / "1.root.json"
     click.echo(f"The repository is {repository}, its keys are in {keys}.")
     click.echo(f"Give devices their trust: edge-agent models provision {root}")
@@ -159,12 +183,18 @@ def mirror(repository: Path, keys: Path, everything: bool, **options: Any) -> No
 @click.argument("role")
 @click.argument("patterns", nargs=-1, required=True)
 @repository_options
-@scheme_option
+@origin_options
 def delegate(
-    role: str, patterns: tuple[str, ...], repository: Path, keys: Path, scheme: Any
+    role: str,
+    patterns: tuple[str, ...],
+    *,
+    repository: Path,
+    keys: Path,
+    scheme: str,
+    address: str | None,
 ) -> None:
     """Let a team, ROLE, sign models whose names match PATTERNS, and no others."""
-    keyid = _open(repository, keys, new=True).delegate(role, patterns, scheme)
+    keyid = _open(repository, keys, new=True).delegate(role, patterns, address or scheme)
     click.echo(f"{role} signs {', '.join(patterns)} with the key {keyid[:ID_DIGITS]}.")
     click.echo(f"Give the team its key file and: edge-fleet publish PACKAGE --role {role}")
 
@@ -177,20 +207,20 @@ def key() -> None:
 @key.command()
 @click.argument("role")
 @repository_options
-@scheme_option
-def add(role: str, repository: Path, keys: Path, scheme: Any) -> None:
+@origin_options
+def add(role: str, repository: Path, keys: Path, scheme: str, address: str | None) -> None:
     """Give a role one more key."""
-    keyid = _open(repository, keys, new=True).add_key(role, scheme)
+    keyid = _open(repository, keys, new=True).add_key(role, address or scheme)
     click.echo(f"{role} has the new key {keyid[:ID_DIGITS]}.")
 
 
 @key.command()
 @click.argument("role")
 @repository_options
-@scheme_option
-def rotate(role: str, repository: Path, keys: Path, scheme: Any) -> None:
+@origin_options
+def rotate(role: str, repository: Path, keys: Path, scheme: str, address: str | None) -> None:
     """Replace all keys of a role by one new key."""
-    keyid, old = _open(repository, keys, new=True).rotate_key(role, scheme)
+    keyid, old = _open(repository, keys, new=True).rotate_key(role, address or scheme)
     gone = ", ".join(one[:ID_DIGITS] for one in old)
     click.echo(f"{role} has the new key {keyid[:ID_DIGITS]}; no longer trusted: {gone}.")
 
@@ -202,6 +232,16 @@ def revoke(keyid: str, repository: Path, keys: Path) -> None:
     """Trust a key no longer, in any role; KEYID as `inspect` shows it."""
     roles = _open(repository, keys).revoke_key(keyid)
     click.echo(f"{keyid[:ID_DIGITS]} is trusted no longer. It was a key of: {', '.join(roles)}.")
+
+
+@key.command()
+@click.argument("role")
+@click.argument("signatures", type=click.IntRange(min=1))
+@repository_options
+def threshold(role: str, signatures: int, repository: Path, keys: Path) -> None:
+    """How many of a role's keys must sign."""
+    _open(repository, keys).set_threshold(role, signatures)
+    click.echo(f"{role} needs {signatures} signatures from now on.")
 
 
 class Passphrases:
@@ -232,12 +272,42 @@ class Passphrases:
         return text.encode()
 
 
+class Pins:
+    """The PIN of a hardware token: from the environment, or asked for once."""
+
+    def __init__(self) -> None:
+        self._known: str | None = None
+
+    def __call__(self, name: str) -> str:
+        if self._known is None:
+            self._known = os.environ.get(PIN_VARIABLE) or self._ask(name)
+        return self._known
+
+    @staticmethod
+    def _ask(name: str) -> str:
+        if not sys.stdin.isatty():
+            hint = f"Set {PIN_VARIABLE}, or run the command in a terminal"
+            raise BadKey("a hardware token asks for its PIN", where=name, hint=hint)
+        text: str = click.prompt(f"Token's {name}", hide_input=True)
+        return text
+
+
+def _by_role(addresses: tuple[str, ...]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for item in addresses:
+        role, separator, address = item.partition("=")
+        if not separator:
+            raise BadRequest("expected ROLE=ADDRESS", where=f"--key {item}")
+        found.setdefault(role, []).append(address)
+    return found
+
+
 def _no_passphrase(_name: str) -> None:
     return None
 
 
 def _open(repository: Path, keys: Path, *, new: bool = False) -> Repository:
-    return Repository(repository, keys, passphrase=_passphrases(keys, new=new))
+    return Repository(repository, keys, passphrase=_passphrases(keys, new=new), pin=Pins())
 
 
 def _passphrases(keys: Path, *, new: bool) -> Callable[[str], bytes | None]:

@@ -1,4 +1,6 @@
-"""Signing keys in files: PKCS #8 PEM, encrypted with a passphrase, readable by their owner only.
+"""Signing keys at hand: in files, or by their address in a token or a cloud (`keystores`).
+
+A key file is PKCS #8 PEM, encrypted with a passphrase, and readable by its owner only.
 
 A key's file is named after its role and the beginning of its id, for example
 ``targets-1f3a9c04.pem``. A directory may hold some of a repository's keys and not others: the root
@@ -21,14 +23,16 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
-from securesystemslib.signer import CryptoSigner, Key, SSlibKey
+from securesystemslib.signer import CryptoSigner, Key, Signer, SSlibKey
 
 from agent.errors import BadKey
+from tools.fleet.keystores import Pin, import_key, is_address, open_signer
 
 Scheme = Literal["ed25519", "ecdsa"]
 Passphrase = Callable[[str], "bytes | None"]
 
 ID_DIGITS = 8  # of a key's id that name its file
+ADDRESS = ".uri"  # suffix of a file that holds a key's address and no key
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -36,18 +40,41 @@ def no_passphrase(_name: str) -> None:
     """For development keys, which protect nothing."""
 
 
+def no_pin(_name: str) -> str:
+    """For tokens that ask for none."""
+    return ""
+
+
 class KeyStore:
-    """The key files in one directory.
+    """The keys in one directory: files, and addresses of keys that are elsewhere.
 
     Args:
         directory: made, for its owner only, with the first key.
         passphrase: asked with a file's name when a key is written, or an encrypted one is read;
             None writes the key unencrypted.
+        pin: asked for by tokens.
     """
 
-    def __init__(self, directory: Path, passphrase: Passphrase = no_passphrase) -> None:
+    def __init__(
+        self, directory: Path, passphrase: Passphrase = no_passphrase, pin: Pin = no_pin
+    ) -> None:
         self._directory = directory
         self._passphrase = passphrase
+        self._pin = pin
+
+    def obtain(self, role: str, origin: str) -> SSlibKey:
+        """A key for a role: a new pair of a scheme, or the one that an address names.
+
+        Raises:
+            BadKey: the address leads to no key.
+        """
+        if not is_address(origin):
+            return self.generate(role, cast("Scheme", origin))
+        address, public = import_key(origin, self._pin)
+        path = self._path(role, public.keyid).with_suffix(ADDRESS)
+        if not path.exists():
+            _write_private(path, f"{address}\n".encode())
+        return public
 
     def generate(self, role: str, scheme: Scheme = "ed25519") -> SSlibKey:
         """A new key pair; its private half is written here, its public half returned."""
@@ -66,7 +93,7 @@ class KeyStore:
         """Whether the private half of a public key is here."""
         return self._find(key.keyid) is not None
 
-    def signer(self, key: Key) -> CryptoSigner:
+    def signer(self, key: Key) -> Signer:
         """The signer of a public key.
 
         Raises:
@@ -76,6 +103,8 @@ class KeyStore:
         path = self._find(key.keyid)
         if path is None:
             raise BadKey(f"the key {key.keyid[:ID_DIGITS]} is not here", where=str(self._directory))
+        if path.suffix == ADDRESS:
+            return open_signer(_read_private(path).decode(errors="replace").strip(), key, self._pin)
         try:
             return CryptoSigner(self._load(path), cast("SSlibKey", key))
         except (ValueError, UnsupportedAlgorithm) as error:
@@ -104,7 +133,8 @@ class KeyStore:
         return self._directory / f"{role}-{keyid[:ID_DIGITS]}.pem"
 
     def _find(self, keyid: str) -> Path | None:
-        return next(iter(sorted(self._directory.glob(f"*-{keyid[:ID_DIGITS]}.pem"))), None)
+        found = sorted(self._directory.glob(f"*-{keyid[:ID_DIGITS]}.*"))
+        return next((path for path in found if path.suffix in {".pem", ADDRESS}), None)
 
 
 def _write_private(path: Path, pem: bytes) -> None:

@@ -17,6 +17,7 @@ from agent.clock import Clock
 from agent.errors import BadKey, BadRepository, NotFound
 from agent.registry.layout import write_atomically
 from tools.fleet.keys import KeyStore
+from tools.fleet.keystores import describe
 
 #: How long a role's metadata is valid, days. `edge-fleet refresh` renews what is half way there.
 VALID_DAYS: Mapping[str, int] = {"root": 730, "targets": 365, "snapshot": 90, "timestamp": 30}
@@ -156,9 +157,16 @@ class MetadataStore:
         metadata.signatures.clear()
         for key in _keys(delegators, role):
             if self._keys.has(key):
-                metadata.sign(self._keys.signer(key), append=True)
+                self._sign(metadata, key)
         for delegator in delegators:
             self._check_threshold(delegator, role, metadata)
+
+    def _sign(self, metadata: "Metadata[Any]", key: SSlibKey) -> None:
+        try:
+            metadata.sign(self._keys.signer(key), append=True)
+        except UnsignedMetadataError as error:
+            cause = describe(error.__cause__ or error)
+            raise BadKey(f"the key {key.keyid[:8]} did not sign: {cause}") from error
 
     @staticmethod
     def _check_threshold(delegator: Any, role: str, metadata: "Metadata[Any]") -> None:

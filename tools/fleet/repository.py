@@ -8,7 +8,7 @@ Copy the directory to a web server or to a USB stick as it is; it holds no secre
 
 import copy
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,18 @@ from typing import Any
 from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Root, TargetFile, Targets
 
 from agent.clock import Clock, SystemClock
-from agent.errors import Altered, BadManifest, BadRequest, NotFound
+from agent.errors import BadRequest, NotFound
 from agent.registry.layout import write_atomically
 from agent.sync.download import connected
 from agent.sync.settings import LinkSettings
-from agent.trust.digest import sha256_hex
-from agent.trust.manifest import Manifest, parse_manifest
 from agent.trust.policy import NEWEST_LAYOUT
 from agent.trust.updater import LAYOUT_FIELD
 from agent.types import ModelRef
-from tools.fleet.keys import KeyStore, Passphrase, Scheme, no_passphrase
+from tools.fleet.keys import KeyStore, Passphrase, Scheme, no_passphrase, no_pin
+from tools.fleet.keystores import Pin
 from tools.fleet.metadata import TOP_ROLES, MetadataStore
 from tools.fleet.mirror import Mirror, Mirrored
+from tools.fleet.package import PackedFile, copy_durably, read_package
 
 RENEW_AT = 0.5  # share of a role's validity that is used up when `refresh` renews it
 
@@ -60,6 +60,7 @@ class Repository:
         directory: of the repository.
         keys_dir: of the private keys.
         passphrase: asked for key files; none for development keys.
+        pin: asked for by hardware tokens.
         clock: for expiry dates.
 
     Attributes:
@@ -72,10 +73,11 @@ class Repository:
         keys_dir: Path,
         *,
         passphrase: Passphrase = no_passphrase,
+        pin: Pin = no_pin,
         clock: Clock | None = None,
     ) -> None:
         self._directory = directory
-        self._keys = KeyStore(keys_dir, passphrase)
+        self._keys = KeyStore(keys_dir, passphrase, pin)
         self.metadata = MetadataStore(directory / "metadata", self._keys, clock or SystemClock())
 
     @classmethod
@@ -85,25 +87,42 @@ class Repository:
         keys_dir: Path,
         *,
         passphrase: Passphrase = no_passphrase,
+        pin: Pin = no_pin,
         scheme: Scheme = "ed25519",
         root_keys: int = 1,
         root_threshold: int = 1,
+        addresses: Mapping[str, Sequence[str]] | None = None,
         clock: Clock | None = None,
     ) -> "Repository":
         """A new, empty repository with a key for each role.
 
+        Args:
+            directory: of the repository.
+            keys_dir: of the private keys.
+            passphrase: for the new key files.
+            pin: asked for by hardware tokens.
+            scheme: of the new keys.
+            root_keys: how many to make for the root.
+            root_threshold: how many of them must sign a root.
+            addresses: by role, keys that are in tokens or clouds; the role gets these and no others.
+            clock: for expiry dates.
+
         Raises:
             BadRequest: there is a repository already, or the threshold exceeds the keys.
+            BadKey: an address leads to no key.
         """
-        if not 1 <= root_threshold <= root_keys:
+        origins = {role: [str(scheme)] for role in TOP_ROLES}
+        origins["root"] *= root_keys
+        origins |= {_top_level(role): list(found) for role, found in (addresses or {}).items()}
+        if not 1 <= root_threshold <= len(origins["root"]):
             raise BadRequest("the threshold is between 1 and the number of root keys")
-        repository = cls(directory, keys_dir, passphrase=passphrase, clock=clock)
+        repository = cls(directory, keys_dir, passphrase=passphrase, pin=pin, clock=clock)
         if repository.metadata.exists:
             raise BadRequest("there is a repository already", where=str(directory))
         root = Metadata(Root(version=1, consistent_snapshot=True))
-        for role in TOP_ROLES:
-            for _ in range(root_keys if role == "root" else 1):
-                root.signed.add_key(repository._keys.generate(role, scheme), role)
+        for role, of_role in origins.items():
+            for origin in of_role:
+                root.signed.add_key(repository._keys.obtain(role, origin), role)
         root.signed.roles["root"].threshold = root_threshold
         repository.metadata.write_root(root)
         targets = Metadata(Targets(unrecognized_fields={LAYOUT_FIELD: NEWEST_LAYOUT}))
@@ -130,11 +149,11 @@ class Repository:
         """
         manifest, files = read_package(package)
         prefix = f"{manifest.name}/{manifest.version}/"
-        found = {prefix + path: _target_file(prefix + path, data) for path, data in files.items()}
+        found = {prefix + path: _target_file(prefix + path, file) for path, file in files.items()}
         targets = self.metadata.targets(role)
         self._refuse_change(manifest.ref, found)
-        for path, data in files.items():
-            self._write_target(prefix + path, data)
+        for path, file in files.items():
+            copy_durably(file, self._directory / "targets" / _stored_as(prefix + path, file))
         targets.signed.targets.update(found)
         self.metadata.commit({role: targets})
         return manifest.ref
@@ -225,9 +244,14 @@ class Repository:
 
     # Keys.
 
-    def add_key(self, role: str, scheme: Scheme = "ed25519") -> str:
-        """Give a top-level role one more key. Returns its id."""
-        key = self._keys.generate(_top_level(role), scheme)
+    def add_key(self, role: str, origin: str = "ed25519") -> str:
+        """Give a top-level role one more key. Returns its id.
+
+        Args:
+            role: root, targets, snapshot or timestamp.
+            origin: a scheme to make a key of, or the address of one (`keystores`).
+        """
+        key = self._keys.obtain(_top_level(role), origin)
         self._change_root(lambda root: root.add_key(key, role), role)
         return key.keyid
 
@@ -258,9 +282,9 @@ class Repository:
         self._change_root(change, *roles)
         return roles
 
-    def rotate_key(self, role: str, scheme: Scheme = "ed25519") -> tuple[str, list[str]]:
+    def rotate_key(self, role: str, origin: str = "ed25519") -> tuple[str, list[str]]:
         """Replace all keys of a top-level role by one new key. Returns the new id and the old ones."""
-        key = self._keys.generate(_top_level(role), scheme)
+        key = self._keys.obtain(_top_level(role), origin)
         old = list(self.metadata.root().signed.roles[role].keyids)
 
         def change(root: Root) -> None:
@@ -276,20 +300,20 @@ class Repository:
         """How many signatures a top-level role needs. Raises BadRequest beyond its keys."""
         known = len(self.metadata.root().signed.roles[_top_level(role)].keyids)
         if not 1 <= threshold <= known:
-            raise BadRequest(f"the role has {known} keys", where=role)
+            raise BadRequest(f"expected 1 to {known}, the number of its keys", where=role)
         self._change_root(lambda root: setattr(root.roles[role], "threshold", threshold), role)
 
-    def delegate(self, role: str, patterns: Sequence[str], scheme: Scheme = "ed25519") -> str:
+    def delegate(self, role: str, patterns: Sequence[str], origin: str = "ed25519") -> str:
         """Let a team sign models of its own, and no others. Returns the id of its new key.
 
         Args:
             role: a new name for the team.
             patterns: model names, with ``*`` as a wildcard, for example ``vision-*``.
-            scheme: of its new key.
+            origin: a scheme to make its key of, or the address of one.
         """
         if role in TOP_ROLES or role in self.metadata.roles():
             raise BadRequest("there is such a role already", where=role)
-        key = self._keys.generate(role, scheme)
+        key = self._keys.obtain(role, origin)
         targets = self.metadata.targets()
         paths = [f"{pattern}/*/*" for pattern in patterns]
         delegations = targets.signed.delegations or Delegations({}, {})
@@ -347,39 +371,14 @@ class Repository:
                     "this version is published with other content", where=str(ref), hint=hint
                 )
 
-    def _write_target(self, path: str, data: bytes) -> None:
-        directory, _, name = path.rpartition("/")
-        write_atomically(
-            self._directory / "targets" / directory / f"{sha256_hex(data)}.{name}", data
-        )
+
+def _target_file(path: str, file: PackedFile) -> TargetFile:
+    return TargetFile(file.size, {"sha256": file.sha256}, path)
 
 
-def read_package(package: Path) -> tuple[Manifest, dict[str, bytes]]:
-    """A package's manifest and all its files by path, each compared with the manifest.
-
-    Raises:
-        BadManifest: the manifest is missing or wrong. Altered: a file is not what it says.
-    """
-    path = package / "model.toml"
-    data = _read(path)
-    manifest = parse_manifest(data, where=str(path))
-    files = {"model.toml": data}
-    for file in manifest.files:
-        files[file.path] = _read(package / file.path)
-        if (len(files[file.path]), sha256_hex(files[file.path])) != (file.size, file.sha256):
-            raise Altered("is not what the manifest says", where=str(package / file.path))
-    return manifest, files
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BadManifest(f"cannot be read: {error.strerror}", where=str(path)) from error
-
-
-def _target_file(path: str, data: bytes) -> TargetFile:
-    return TargetFile.from_data(path, data, ["sha256"])
+def _stored_as(path: str, file: PackedFile) -> str:
+    directory, _, name = path.rpartition("/")
+    return f"{directory}/{file.sha256}.{name}"
 
 
 def _top_level(role: str) -> str:
