@@ -3,7 +3,6 @@
 import importlib.util
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ MODULES = (
 
 
 @pytest.fixture
-def token(tmp_path: Path) -> Iterator[Workstation]:
+def token(tmp_path: Path) -> Workstation:
     """A workstation with a token "fleet" that holds the P-256 keys 1 to 4 and no other."""
     module = next((path for path in MODULES if Path(path).exists()), None)
     if module is None or not shutil.which("softhsm2-util"):
@@ -39,7 +38,7 @@ def token(tmp_path: Path) -> Iterator[Workstation]:
         "SOFTHSM2_CONF": str(config), "PYKCS11LIB": module, "EDGE_FLEET_PIN": PIN
     }  # fmt: skip
     make_token(workstation, range(1, 5))
-    yield workstation
+    return workstation
 
 
 def make_token(workstation: Workstation, ids: range) -> None:
