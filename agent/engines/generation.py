@@ -46,7 +46,7 @@ class Sampling(Struct, frozen=True):
     repetition_penalty: Annotated[float, Meta(ge=0.01, le=100)] = 1.0
     frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] = 0.0
     presence_penalty: Annotated[float, Meta(ge=-2, le=2)] = 0.0
-    seed: Annotated[int, Meta(ge=0, lt=2**63)] | None = None
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
 
 
 class Constraint(Struct, frozen=True):
@@ -138,7 +138,7 @@ class Cancellation:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._done = False
-        self._then: Callable[[], None] | None = None
+        self._acts: list[Callable[[], None]] = []
 
     def __call__(self) -> bool:
         return self._done
@@ -146,15 +146,15 @@ class Cancellation:
     def cancel(self) -> None:
         """It is no longer wanted. Idempotent."""
         with self._lock:
-            self._done, then, self._then = True, self._then, None
-        if then is not None:
-            then()
+            self._done, acts, self._acts = True, self._acts, []
+        for act in acts:
+            act()
 
     def then(self, act: Callable[[], None]) -> None:
         """What to do when it is cancelled; at once if it is already."""
         with self._lock:
             if not self._done:
-                self._then = act
+                self._acts.append(act)
                 return
         act()
 
