@@ -124,6 +124,7 @@ class App:
 
     def _start_models(self) -> None:
         self.registry = Registry(self.config.device.models, clock=self.clock)
+        _mend(self.registry)
         self.models = Models(self.registry)
         self._closing("models", self.models.close)
 
@@ -258,6 +259,18 @@ async def _stop_in_time(app: App) -> None:
         _log.warning("gave up a clean stop after %g s; nothing is lost", deadline_s)
         logging.shutdown()
         os._exit(1)
+
+
+def _mend(registry: Registry) -> None:
+    """Mend what a power cut left of the stored models; nothing here stops the start."""
+    try:
+        findings = registry.check(repair=True, every_byte=False, wait=False)
+    except AgentError as error:
+        _log.warning("cannot look through the models: %s", error)
+        return
+    for finding in findings:
+        what = finding.mended or finding.hint
+        _log.warning("models: %s: %s; %s", finding.where, finding.problem, what)
 
 
 def _make_detector(model: LoadedModel, spec: PipelineSpec) -> AnomalyDetector:

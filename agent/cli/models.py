@@ -135,6 +135,22 @@ def verify(config_path: Path | None, name: str, version: str | None, as_json: bo
 
 
 @models.command()
+@click.option("--repair", is_flag=True, help="Mend what can be mended without a repository.")
+@json_option
+@click.pass_context
+def fsck(ctx: click.Context, repair: bool, as_json: bool) -> None:
+    """Look through all that is stored: every byte, every signature, what nobody needs.
+
+    Exit status 1 when something is left to do.
+    """
+    from agent.cli.fsck import show_findings
+
+    findings = _registry(ctx.obj).check(repair=repair)
+    if show_findings(findings, repair=repair, as_json=as_json):
+        ctx.exit(1)
+
+
+@models.command()
 @click.argument("name")
 @click.option("--version", help="A semantic version  [default: the active one]")
 @json_option

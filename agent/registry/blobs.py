@@ -81,9 +81,12 @@ class BlobStore:
 
     def sweep(self, needed: AbstractSet[str]) -> None:
         """Remove the blobs that no state needs."""
-        for path in self._blobs.glob("*/*"):
-            if path.name not in needed:
-                path.unlink(missing_ok=True)
+        for path in self.orphans(needed):
+            path.unlink(missing_ok=True)
+
+    def orphans(self, needed: AbstractSet[str]) -> list[Path]:
+        """The blobs that no state needs."""
+        return [path for path in self._blobs.glob("*/*") if path.name not in needed]
 
     def discard_partial(self) -> None:
         """Remove downloads that were given up."""

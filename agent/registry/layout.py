@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from agent.errors import StorageFailed
+from agent.errors import NotReady, StorageFailed
 
 RESERVE_BYTES = 16 * 2**20  # left free on the disk for the outbox and the metadata
 
@@ -72,14 +72,22 @@ def storage(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """One writer at a time, among all processes; released by the kernel when a holder dies."""
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """One writer at a time, among all processes; released by the kernel when a holder dies.
+
+    Raises:
+        NotReady: another holds it, and `wait` is False.
+    """
     with storage(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("wb")
     with file:
-        with storage(path):
-            fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            raise NotReady("another process changes the models", where=str(path)) from error
+        except OSError as error:
+            raise StorageFailed(f"cannot be locked: {error.strerror}", where=str(path)) from error
         yield
 
 

@@ -15,7 +15,7 @@ and every blob that it names.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,8 @@ from agent.clock import Clock
 from agent.errors import Altered, BadRequest, NotFound, Refused, Revoked, Unsigned
 from agent.registry import state as states
 from agent.registry.blobs import BlobStore
+from agent.registry.disk import StateFiles
+from agent.registry.fsck import Finding, Fsck
 from agent.registry.isolated import try_isolated
 from agent.registry.layout import locked, write_atomically
 from agent.registry.state import MANIFEST, Document, Entry, Record, State
@@ -106,8 +108,7 @@ class Registry:
         self._trial = trial
         self._blobs = BlobStore(directory)
         self._metadata = directory / "metadata"
-        self._root = directory / "root.json"
-        self._copies = (directory / "state.json", directory / "state.copy.json")
+        self._files = StateFiles(directory)
 
     @property
     def provisioned(self) -> bool:
@@ -130,7 +131,7 @@ class Registry:
             if state.provisioned:
                 hint = f"To start afresh, remove {self._directory} and install again"
                 raise Refused("this device trusts another root already", where="root", hint=hint)
-            write_atomically(self._root, root)
+            write_atomically(self._files.root, root)
             self._commit(replace(state, provisioned=root.decode(), root=root.decode()))
 
     def install(
@@ -248,6 +249,28 @@ class Registry:
             _log.warning("an earlier version answers: %s", error, extra={"model": str(record.ref)})
             return self._verify(state, before)
 
+    def check(
+        self, *, repair: bool, every_byte: bool = True, wait: bool = True
+    ) -> Sequence[Finding]:
+        """Look through the directory; mend what can be mended without a repository.
+
+        Args:
+            repair: mend, and not only say what is wrong.
+            every_byte: verify every version as a load does, instead of looking at sizes.
+            wait: for another process that changes something; otherwise it raises NotReady.
+
+        Raises:
+            NotReady: see `wait`. StorageFailed: the disk cannot be written.
+        """
+        if not self._directory.exists():
+            return []
+        with self._changing(wait=wait):
+            look = Fsck(
+                self._directory, self._files, self._blobs, verify=self._verify,
+                document=self._document, repair=repair,
+            )  # fmt: skip
+            return look.run(every_byte=every_byte)
+
     # Verification.
 
     def _verify(self, state: State, record: Record) -> VerifiedModel:
@@ -335,39 +358,15 @@ class Registry:
     # The state on the disk.
 
     def _read(self) -> State:
-        """The newest whole copy; an empty state where there is none, so that a device can be mended."""
-        found = [state for state in map(_read_copy, self._copies) if state is not None]
-        if found:
-            return max(found, key=lambda state: state.generation)
-        with suppress(OSError, UnicodeDecodeError):
-            root = self._root.read_text()
-            return State(provisioned=root, root=root)
-        return State()
+        return self._files.read()
 
     @contextmanager
-    def _changing(self) -> Iterator[State]:
-        with locked(self._directory / "lock"):
+    def _changing(self, *, wait: bool = True) -> Iterator[State]:
+        with locked(self._directory / "lock", wait=wait):
             yield self._read()
 
     def _commit(self, state: State) -> State:
-        state = replace(state, generation=state.generation + 1)
-        for copy in self._copies:
-            write_atomically(copy, states.encode(state))
-        return state
-
-
-def _read_copy(path: Path) -> State | None:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        _log.warning("cannot read a copy of the registry's state: %s", error)
-        return None
-    state = states.decode(data)
-    if state is None:
-        _log.warning("a copy of the registry's state is damaged: %s", path)
-    return state
+        return self._files.commit(state)
 
 
 def _newest(client: "Client", name: str) -> str:
