@@ -31,6 +31,8 @@ from agent.store.db import Database
 from agent.store.outbox import Outbox
 from agent.sync.link import Link
 from agent.sync.settings import LinkSettings, Will
+from agent.sync.sparkplug.commands import obey
+from agent.sync.sparkplug.session import NodeName, SparkplugWire
 from agent.sync.topics import Topics
 from agent.sync.uplink import Uplink
 from agent.tasks.anomaly import AnomalyDetector
@@ -133,14 +135,21 @@ class App:
         if self.config.sync is None:
             return
         settings = _identified(self.config.sync, self.config.device.id)
-        self.link = Link(
-            settings, clock=self.clock, metrics=self.metrics, will=Will(self.topics.status)
+        wire = self._sparkplug(settings.sparkplug_group)
+        will = wire.will if wire else Will(self.topics.status)
+        self.link = Link(settings, clock=self.clock, metrics=self.metrics, will=will)
+        self.uplink = Uplink(
+            self.outbox, self.link, clock=self.clock, metrics=self.metrics, wire=wire
         )
-        self.uplink = Uplink(self.outbox, self.link, clock=self.clock, metrics=self.metrics)
+        if wire:
+            obey(wire, self.link, self.uplink)
         self._closing("link", self.link.close)
         self._closing("uplink", self._close_uplink)
         self.link.start()
         self.uplink.start()
+
+    def _sparkplug(self, group: str) -> SparkplugWire | None:
+        return SparkplugWire(NodeName(group, self.topics.device), self.clock) if group else None
 
     async def _close_uplink(self) -> None:
         """Send what is queued, if there is someone to send it to; the rest goes after the start."""

@@ -112,6 +112,10 @@ class SourceSettings:
     def __post_init__(self) -> None:
         if not self.topics or "" in self.topics:
             raise BadConfig("must hold at least one filter, and no empty one", where="topics")
+        if self.link.sparkplug_group:
+            raise BadConfig(
+                "is the table sync's alone: a source only listens", where="link.sparkplug_group"
+            )
 
 
 @dataclass(frozen=True, slots=True)

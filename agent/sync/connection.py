@@ -1,4 +1,4 @@
-"""One connection to a broker, from dialling to its end. The only file that knows paho.
+"""One connection to a broker, from dialling to its end. With `client`, the only file that knows paho.
 
 paho speaks MQTT; everything around it is done here: it runs inside the event loop without a thread
 of its own and without polling, each connection has a fresh client (what is to be sent again comes
@@ -8,11 +8,9 @@ from the outbox, not from the library's memory), and every end has a reason that
 import asyncio
 import contextlib
 import logging
-import socket
-import ssl
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -22,6 +20,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.errors import AgentError, BadRequest, NotReachable
 from agent.sync.attempts import Ending, Protocol
+from agent.sync.client import DialledClient
 from agent.sync.dial import in_thread, password, tls_context
 from agent.sync.reasons import Ended, over_limit, taken_over, unreachable, words
 from agent.sync.settings import BrokerAddress, LinkSettings, Will
@@ -38,48 +37,6 @@ _PACKET_OVERHEAD = 64  # bytes a PUBLISH may take beside topic and payload
 _FILTERS = 8  # in one SUBSCRIBE; more than one cloud broker takes no more
 _FAREWELL_S = 1.0  # seconds
 _SHORT_PATIENCE_S = 2.0  # for the first answer, on a network that connects at once
-
-
-class _Client(paho.Client):
-    """paho's client over a socket that is connected in another thread."""
-
-    prepared: Any = None
-    _dialled: socket.socket | None = None
-
-    def dial(self) -> Any:
-        """Connect a socket: name, TCP, TLS, WebSocket. Blocks; runs in a thread.
-
-        Raises:
-            OSError, ValueError: no connection.
-        """
-        try:
-            return super()._create_socket()
-        except BaseException:
-            if self._dialled is not None:
-                self._dialled.close()  # paho leaves it to the garbage collector
-            raise
-
-    def _create_socket(self) -> Any:
-        return self.prepared
-
-    def _create_socket_connection(self) -> socket.socket:
-        self._dialled = super()._create_socket_connection()
-        self._dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return self._dialled
-
-    def _ssl_wrap_socket(self, tcp_sock: socket.socket) -> ssl.SSLSocket:
-        assert self._ssl_context is not None
-        self._dialled = sock = self._ssl_context.wrap_socket(
-            tcp_sock, server_hostname=self._host, do_handshake_on_connect=False
-        )
-        sock.settimeout(self._connect_timeout)
-        sock.do_handshake()
-        return sock
-
-    @property
-    def incoming_size(self) -> int:
-        """Bytes that the packet being read says it has."""
-        return int(self._in_packet["remaining_length"])
 
 
 class Connection:
@@ -117,6 +74,11 @@ class Connection:
         self._client = self._make_client()
 
     @property
+    def room(self) -> int:
+        """Messages that may still be sent before one is acknowledged."""
+        return max(0, self.window - len(self._in_flight))
+
+    @property
     def received(self) -> int:
         """Bytes that the broker has sent."""
         return self._transport.arrived if self._transport else 0
@@ -145,8 +107,8 @@ class Connection:
             self.ended.result()
         self._timer.cancel()
         self._watch()
-        if self._will:
-            self.publish(self._will.topic, self._will.online, True, None, _ignore)
+        if self._will and self._will.online is not None:
+            self.publish(self._will.topic, self._will.online, self._will.retain, None, _ignore)
 
     def publish(
         self,
@@ -155,8 +117,10 @@ class Connection:
         retain: bool,
         expires_in_s: float | None,
         on_ack: OnAck,
+        *,
+        qos: Literal[0, 1] = 1,
     ) -> bool:
-        if len(self._in_flight) >= self.window or self.ended.done():
+        if self.ended.done() or (qos and not self.room):
             return False
         if len(topic) + len(payload) + _PACKET_OVERHEAD > self._max_packet:
             self._loop.call_soon(on_ack, over_limit(self._max_packet, topic))
@@ -167,11 +131,14 @@ class Connection:
             properties.MessageExpiryInterval = max(1, min(int(expires_in_s), 0xFFFF_FFFF))
         try:
             kept = retain and self._may_retain
-            info = self._client.publish(topic, payload, 1, kept, properties)
+            info = self._client.publish(topic, payload, qos, kept, properties)
         except ValueError as error:
             self._loop.call_soon(on_ack, BadRequest(f"cannot be published: {error}", where=topic))
             return True
-        self._in_flight[info.mid] = (on_ack, self._loop.time())
+        if qos:
+            self._in_flight[info.mid] = (on_ack, self._loop.time())
+        else:
+            self._loop.call_soon(on_ack, None)
         return True
 
     def subscribe(self, filters: list[str]) -> None:
@@ -185,7 +152,7 @@ class Connection:
         """Publish the farewell and disconnect in order, within a moment."""
         gone = asyncio.Event()
         will = self._will
-        if will and self.publish(will.topic, will.offline, True, None, lambda _: gone.set()):
+        if will and self.publish(will.topic, will.offline, will.retain, None, lambda _: gone.set()):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(gone.wait(), _FAREWELL_S)
         self._client.disconnect()
@@ -347,9 +314,9 @@ class Connection:
         if not self.ended.done():
             self.ended.set_exception(Ended(how, error))
 
-    def _make_client(self) -> _Client:
+    def _make_client(self) -> DialledClient:
         settings = self._settings
-        client = _Client(
+        client = DialledClient(
             CallbackAPIVersion.VERSION2,
             client_id=settings.client_id,
             protocol=MQTTProtocolVersion.MQTTv5 if self._v5 else MQTTProtocolVersion.MQTTv311,
@@ -367,7 +334,8 @@ class Connection:
         client.on_message = self._on_message
         client.on_socket_register_write = self._write_soon
         if self._will:
-            client.will_set(self._will.topic, self._will.offline, qos=1, retain=True)
+            will = self._will
+            client.will_set(will.topic, will.offline, qos=1, retain=will.retain)
         if self._address.path:
             client.ws_set_options(path=self._address.path)
         client.connect_async(

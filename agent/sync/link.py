@@ -62,7 +62,7 @@ class Link:
         *,
         clock: Clock,
         metrics: "Metrics | None" = None,
-        will: Will | None = None,
+        will: Will | Callable[[], Will] | None = None,
         randomness: Callable[[], float] = random.random,
     ) -> None:
         self.state: State = "stopped"
@@ -106,6 +106,11 @@ class Link:
         return self._connection.window if self._connection else self.settings.window
 
     @property
+    def room(self) -> int:
+        """Messages that `publish` would take now."""
+        return self._connection.room if self._connection and self.connected else 0
+
+    @property
     def received(self) -> int:
         """Bytes that have come by the present connection; they tell a slow broker from a silent one."""
         return self._connection.received if self._connection else 0
@@ -137,16 +142,19 @@ class Link:
         *,
         retain: bool = False,
         expires_in_s: float | None = None,
+        qos: Literal[0, 1] = 1,
         on_ack: OnAck,
     ) -> bool:
-        """Send at QoS 1.
+        """Send, at QoS 1 unless said otherwise.
 
         Args:
             topic: without wildcards.
             payload: any bytes.
             retain: whether the broker keeps it for later subscribers.
             expires_in_s: after which the broker may forget it (MQTT 5), seconds.
-            on_ack: called once, in the event loop, with None when the broker has it, or with why not.
+            qos: 0 goes whatever is in flight, and is acknowledged by nobody.
+            on_ack: called once, in the event loop, with None when the broker has it (at QoS 0: when
+                it is written), or with why not.
 
         Returns:
             False when nothing was sent and `on_ack` will not be called: there is no connection, or
@@ -154,7 +162,7 @@ class Link:
         """
         if self._connection is None or not self.connected:
             return False
-        return self._connection.publish(topic, payload, retain, expires_in_s, on_ack)
+        return self._connection.publish(topic, payload, retain, expires_in_s, on_ack, qos=qos)
 
     def subscribe(self, topic_filter: str, handler: Handler) -> None:
         """Have messages that match the filter, now and after every reconnect, at QoS 1.
@@ -189,7 +197,8 @@ class Link:
         attempt = self._attempts.next()
         address = self.settings.addresses[attempt.broker]
         self.broker = str(address)
-        connection = Connection(self.settings, self._will, address, attempt.protocol, self._receive)
+        will = self._will() if callable(self._will) else self._will
+        connection = Connection(self.settings, will, address, attempt.protocol, self._receive)
         self._connection = connection
         began = self._clock.monotonic()
         try:

@@ -1,5 +1,6 @@
 """How the device reaches its brokers."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -8,6 +9,7 @@ from agent.errors import BadConfig
 from agent.ranges import check_range
 from agent.sync.pace import QuietHours
 
+_GROUP = re.compile(r"[^/+#\x00-\x1f]{0,64}")
 _PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
 
 
@@ -64,12 +66,14 @@ class Will:
     Attributes:
         topic: where it stands.
         offline: published by the broker when the connection breaks, and by the device when it leaves.
-        online: published by the device once it is connected.
+        online: published by the device once it is connected; None for nothing.
+        retain: whether the broker keeps either for later subscribers.
     """
 
     topic: str
     offline: bytes = b"offline"
-    online: bytes = b"online"
+    online: bytes | None = b"online"
+    retain: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,7 @@ class LinkSettings:
         max_incoming: bytes of the largest packet taken from the broker.
         bandwidth_bit_s: bound on what is sent, bits a second, 0 for none; escalations do not wait for it.
         quiet_hours: stretches of the day, local time, in which telemetry waits, ``22:00-06:00``.
+        sparkplug_group: of the table sync only: publish telemetry as Sparkplug B under this group; empty for JSON.
         backoff_min_s: bound of the first pause before connecting again, seconds.
         backoff_max_s: bound of the longest, seconds.
     """
@@ -115,6 +120,7 @@ class LinkSettings:
     max_incoming: int = 256 << 10
     bandwidth_bit_s: int = 0
     quiet_hours: tuple[str, ...] = ()
+    sparkplug_group: str = ""
     backoff_min_s: float = 1.0
     backoff_max_s: float = 120.0
 
@@ -127,6 +133,8 @@ class LinkSettings:
             raise BadConfig("must be auto, 5 or 3.1.1", where="protocol")
         self._check_identity()
         QuietHours.parse(self.quiet_hours)
+        if not _GROUP.fullmatch(self.sparkplug_group):
+            raise BadConfig("must be one level of a topic, without / + #", where="sparkplug_group")
         check_range("bandwidth_bit_s", self.bandwidth_bit_s, 0, 10**12)
         check_range("keepalive_s", self.keepalive_s, 5, 65_535)
         check_range("connect_timeout_s", self.connect_timeout_s, 0.1, 300)

@@ -21,6 +21,7 @@ from agent.sync.pace import Pace, QuietHours
 from agent.sync.queue import Fetch, SendQueue
 from agent.sync.suspects import Suspects
 from agent.sync.thinning import merge_telemetry
+from agent.sync.wire import Frame, PlainWire, Wire
 from agent.types import MessageClass
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Uplink:
         clock: Clock,
         metrics: "Metrics | None" = None,
         merge: Merge = merge_telemetry,
+        wire: Wire | None = None,
         retry_s: float = RETRY_S,
     ) -> None:
         self.delivered = 0
@@ -58,6 +60,7 @@ class Uplink:
         self._link = link
         self._clock = clock
         self._merge = merge
+        self._wire = wire or PlainWire()
         self._pace = Pace(link.settings.bandwidth_bit_s, clock.monotonic())
         self._quiet = QuietHours.parse(link.settings.quiet_hours)
         self._retry_s = retry_s
@@ -118,6 +121,7 @@ class Uplink:
 
     def _begin(self) -> None:
         self._queue.connected()
+        self.announce(self._wire.begin())
         for topic, (row, due) in self._suspects.waiting(self._clock.monotonic()).items():
             self._queue.hold(topic, row.message.kind, due)
         self._retry_in_time()
@@ -162,19 +166,30 @@ class Uplink:
 
     def _offer(self, row: Queued) -> bool:
         """Hand a row to the link; False when it cannot take one now."""
-        if self._suspects.careful and self._queue.in_flight:
-            return False
-        message = row.message
+        if not self._link.room or (self._suspects.careful and self._queue.in_flight):
+            return False  # before it is translated: a frame that has a number must go
+        *before, own = self._wire.frames(row)
+        self.announce(before)
         taken = self._link.publish(
-            message.topic,
-            message.payload,
+            own.topic,
+            own.payload,
             expires_in_s=row.left_s,
+            qos=own.qos,
             on_ack=partial(self._answered, row),
         )
         if taken:
             self._queue.sent(row)
-            self._pace.take(len(message.topic) + len(message.payload) + PACKET_OVERHEAD)
+            self._spend(own)
         return taken
+
+    def announce(self, frames: Sequence[Frame]) -> None:
+        """Send what is no row and needs no answer; it is lost where there is no connection."""
+        for frame in frames:
+            self._link.publish(frame.topic, frame.payload, qos=frame.qos, on_ack=_ignore)
+            self._spend(frame)
+
+    def _spend(self, frame: Frame) -> None:
+        self._pace.take(len(frame.topic) + len(frame.payload) + PACKET_OVERHEAD)
 
     # What comes back.
 
@@ -302,6 +317,10 @@ class Uplink:
     def _cancel(self, name: str) -> None:
         if (timer := self._timers.pop(name, None)) is not None:
             timer.cancel()
+
+
+def _ignore(*_: object) -> None:
+    """Nobody waits for it."""
 
 
 def _minute_of_day(wall: float) -> float:

@@ -40,14 +40,22 @@ class FakeLink:
         *,
         retain: bool = False,
         expires_in_s: float | None = None,
+        qos: int = 1,
         on_ack: OnAck,
     ) -> bool:
-        if not self.connected or len(self.unanswered) >= self.window:
+        if not self.connected or (qos and not self.room):
             return False
         self.sent.append((topic, payload))
         self.expiries.append(expires_in_s)
-        self.unanswered.append((topic, payload, on_ack))
+        if qos:
+            self.unanswered.append((topic, payload, on_ack))
+        else:
+            on_ack(None)
         return True
+
+    @property
+    def room(self) -> int:
+        return self.window - len(self.unanswered) if self.connected else 0
 
     def connect(self) -> None:
         self.connected = True
