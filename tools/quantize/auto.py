@@ -104,6 +104,11 @@ def _over(deciding: Sequence[Drop], limit: Limit | None, slices: Limit | None) -
             yield drop
 
 
+def size_class(size: int) -> int:
+    """Sizes within one percent of each other are one: order among them is the family's."""
+    return round(math.log(max(size, 1)) / math.log(1.01))
+
+
 def slower(original: Figures, made: Figures) -> str:
     """Why a model is too slow to be chosen by itself; empty when it is not."""
     if not original.p50_ms or made.p50_ms <= original.p50_ms * SAME_SPEED:

@@ -6,7 +6,6 @@ replaced only then.
 """
 
 import hashlib
-import io
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from agent.registry.layout import check_space, storage, sync_directory
 from agent.registry.trial import try_model
 from agent.trust.manifest import Manifest, parse_manifest
 from tools.quantize import toml
+from tools.quantize.arrays import archived
 from tools.quantize.family import Artifact, Description, GoldenInput, Score
 from tools.quantize.toml import GOLDEN_FILE
 
@@ -143,9 +143,7 @@ def _golden(place: Path, artifact: Artifact, description: Description) -> bytes:
         arrays = [_case(session, case) for case in description.golden]
     finally:
         session.close()
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **{k: a for c in arrays for k, a in c.items()})
-    return buffer.getvalue()
+    return archived({key: array for case in arrays for key, array in case.items()})
 
 
 def _case(session: Session, case: GoldenInput) -> dict[str, np.ndarray]:

@@ -23,12 +23,12 @@ def tensor(artifact: Artifact, inputs: str) -> Callable[[], object]:
 
     Args:
         artifact: the model.
-        inputs: path of an npz file with one array for each input.
+        inputs: path of an npz file with one array for each input, ``in/<name>``.
     """
     files = {path: (artifact.directory / path).read_bytes() for path in artifact.files}
     options = EngineOptions(1, files, artifact.parameters)
     name = next(path for path, role in artifact.files.items() if role == "model")
     session = catalog.load_session(artifact.engine, files[name], options)
     with np.load(inputs, allow_pickle=False) as arrays:
-        feed = dict(arrays)
+        feed = {key.removeprefix("in/"): array for key, array in arrays.items()}
     return lambda: session.run(feed)

@@ -60,6 +60,10 @@ class _Built:
     artifact: Artifact
 
 
+#: Size class, place in the family's order, model: the smallest first, then the family's preference.
+_Ranked = tuple[int, int, _Built]
+
+
 @dataclass(slots=True)
 class _Bench:
     """Where models are built and judged, each step once."""
@@ -154,33 +158,33 @@ class _Trial:
         """By size, the smallest first, until one passes; layers that hurt are spared."""
         waiting, outcomes = self._all_built()
         while waiting and len(outcomes) < MOST_TRIED:
-            built = heapq.heappop(waiting)[2]
+            _, place, built = heapq.heappop(waiting)
             outcomes.append(self._judged(built, tolerate_slower=False))
             if not outcomes[-1].rejected:
                 break
             if self._lost(outcomes[-1]):
-                self._push_sparing(waiting, built, outcomes[-1])
+                self._push_sparing(waiting, place, built, outcomes[-1])
         return outcomes
 
-    def _all_built(self) -> tuple[list[tuple[int, str, _Built]], list[Outcome]]:
-        waiting: list[tuple[int, str, _Built]] = []
+    def _all_built(self) -> tuple[list[_Ranked], list[Outcome]]:
+        waiting: list[_Ranked] = []
         refused: list[Outcome] = []
-        for recipe in self.bench.family.recipes():
+        for place, recipe in enumerate(self.bench.family.recipes()):
             try:
                 built = self.bench.build(recipe)
             except BadModel as error:  # another recipe may do
                 refused.append(_impossible(recipe, error))
             else:
-                heapq.heappush(waiting, (built.artifact.size, recipe.name, built))
+                heapq.heappush(waiting, (auto.size_class(built.artifact.size), place, built))
         return waiting, refused
 
     def _push_sparing(
-        self, waiting: list[tuple[int, str, _Built]], built: _Built, outcome: Outcome
+        self, waiting: list[_Ranked], place: int, built: _Built, outcome: Outcome
     ) -> None:
         recipe = built.recipe.sparing(outcome.layers)
         if recipe is not None:
             milder = self.bench.build(recipe)
-            heapq.heappush(waiting, (milder.artifact.size, recipe.name, milder))
+            heapq.heappush(waiting, (auto.size_class(milder.artifact.size), place, milder))
 
     def _judged(self, built: _Built, *, tolerate_slower: bool) -> Outcome:
         outcome = self.bench.outcome(built)

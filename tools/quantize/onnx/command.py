@@ -1,0 +1,92 @@
+"""`edge-quantize onnx`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from agent.types import TensorSpec
+from tools.quantize.goal import Goal, goal_options
+from tools.quantize.onnx import source
+from tools.quantize.onnx.family import OnnxFamily, OnnxSource
+from tools.quantize.onnx.recipes import check_calibration
+from tools.quantize.run import quantize
+from tools.quantize.tensors.metrics import METRICS
+from tools.quantize.tensors.samples import Samples, generated, read_samples
+
+CALIBRATION_EVERY = 4  # of the evaluation set, where no calibration set is given
+
+
+def tensor_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of every subcommand that makes an ONNX graph of tensors."""
+    for option in (
+        click.option("--task", default="tensor", show_default=True, help="Of the manifest."),
+        click.option("--per-tensor", is_flag=True, help="One scale a tensor instead of a channel."),
+        click.option("--output", default="", help="The output that decides; by default the first."),
+        click.option(
+            "--metric",
+            type=click.Choice([*METRICS, ""]),
+            default="",
+            show_choices=False,
+            help=f"What is judged by: {', '.join(METRICS)}; by default what the set allows.",
+        ),
+        click.option(
+            "--calibrate",
+            type=click.Path(path_type=Path),
+            help="Calibration set; by default a quarter of the evaluation set, not evaluated on.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("source_path", metavar="SOURCE", type=click.Path(path_type=Path))
+@goal_options
+@tensor_options
+def onnx(source_path: Path, goal: Goal, **options: Any) -> None:
+    """Quantize SOURCE, an ONNX file or a folder with one.
+
+    Without --out nothing is packaged: the report says what each recipe would give.
+    """
+    run(source.find(source_path), goal, str(source_path), "onnx", **options)
+
+
+def run(
+    path: Path,
+    goal: Goal,
+    name: str,
+    kind: str,
+    *,
+    calibrate: Path | None,
+    metric: str,
+    output: str,
+    per_tensor: bool,
+    task: str,
+) -> None:
+    """Quantize an ONNX file as the options say. Raises what `run.quantize` raises."""
+    evaluation, calibration = sets(source.specs(path), goal.evaluate, calibrate)
+    given = OnnxSource(path, evaluation, calibration, metric, output, not per_tensor, task)
+    quantize(OnnxFamily(given), goal, name, kind)
+
+
+def sets(
+    specs: list[TensorSpec], evaluate: Path | None, calibrate: Path | None
+) -> tuple[Samples, Samples]:
+    """The evaluation set and the calibration set, which have no sample in common.
+
+    Raises:
+        BadPayload: a set cannot be read, is not of the model's shapes and dtypes, or is too small.
+    """
+    evaluation = read_samples(evaluate, specs) if evaluate else generated(specs)
+    if calibrate:
+        calibration = read_samples(calibrate, specs)
+        return evaluation, check_calibration(calibration, str(calibrate))
+    if not evaluate:
+        return evaluation, check_calibration(generated(specs, seed=1), "generated inputs")
+    rows = np.arange(len(evaluation))
+    aside = rows % CALIBRATION_EVERY == CALIBRATION_EVERY - 1
+    calibration = check_calibration(evaluation.take(rows[aside]), f"a quarter of {evaluate}")
+    return evaluation.take(rows[~aside]).about_part("not calibrated on"), calibration

@@ -1,0 +1,166 @@
+"""An ONNX graph, with what is needed to judge what is made of it."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.engines.base import Session
+from tools.quantize.family import (
+    Artifact,
+    Description,
+    GoldenInput,
+    LayerError,
+    Probe,
+    Progress,
+    Recipe,
+    Score,
+)
+from tools.quantize.onnx import graph, source
+from tools.quantize.onnx.compare import layer_errors
+from tools.quantize.onnx.recipes import (
+    METHODS,
+    PREPARED,
+    DynamicInt8,
+    Int4Weights,
+    StaticInt8,
+    prepare,
+)
+from tools.quantize.package import digest
+from tools.quantize.tensors import metrics, session
+from tools.quantize.tensors.samples import Samples
+
+GOLDEN_CASES = 4
+#: Outputs of two processors differ by rounding; of what the output spans, so much is allowed.
+GOLDEN_SHARE = 0.05
+COPIES = 6  # of a model in memory at the peak: read, prepared, quantized, two sessions, activations
+RUNTIME = 300 * 2**20  # bytes that the libraries take
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxSource:
+    """A float graph and the sets it is judged by.
+
+    Attributes:
+        path: the ONNX file.
+        evaluation: what it is judged on.
+        calibration: what ranges are taken from.
+        metric: asked for by name; empty takes what the set allows.
+        output: the output that decides; empty takes the first.
+        per_channel: weights have a scale for each channel.
+        task: of the manifest.
+    """
+
+    path: Path
+    evaluation: Samples
+    calibration: Samples
+    metric: str = ""
+    output: str = ""
+    per_channel: bool = True
+    task: str = "tensor"
+
+
+@dataclass(slots=True)
+class OnnxFamily:
+    """The family of one source."""
+
+    given: OnnxSource
+    _reference: NDArray[np.float64] | None = field(default=None, init=False)
+
+    comparable = True
+
+    @property
+    def key(self) -> str:
+        """Digest of the source, the sets and the options."""
+        given = self.given
+        found = hashlib.sha256(digest(given.path).encode())
+        for samples in (given.evaluation, given.calibration):
+            for name, array in samples.inputs.items():
+                found.update(name.encode() + np.ascontiguousarray(array).tobytes())
+            found.update(repr((samples.labels, samples.targets, tuple(samples.slices))).encode())
+        found.update(repr((given.metric, given.output, given.per_channel)).encode())
+        return f"onnx-{found.hexdigest()[:24]}"
+
+    def needs_bytes(self) -> int:
+        """A few copies of the weights, and the sets."""
+        sets = (self.given.evaluation, self.given.calibration)
+        held = sum(array.nbytes for samples in sets for array in samples.inputs.values())
+        return COPIES * source.size(self.given.path) + 2 * held + RUNTIME
+
+    def original(self, directory: Path, progress: Progress) -> Artifact:
+        """The graph as one file, and prepared for the quantizer beside it."""
+        progress("Reading", 0.0)
+        artifact = source.bring(self.given.path, directory)
+        prepare(artifact.model, directory / PREPARED)
+        return artifact
+
+    def recipes(self) -> Sequence[Recipe]:
+        """Static first: where sizes are equal, the faster one is tried first."""
+        given = self.given
+        static = [
+            StaticInt8(per_channel=given.per_channel, calibration=given.calibration, method=method)
+            for method in METHODS
+        ]
+        return [*static, DynamicInt8(per_channel=given.per_channel), Int4Weights()]
+
+    def evaluate(
+        self, original: Artifact, artifact: Artifact, progress: Progress
+    ) -> Sequence[Score]:
+        """Metrics of the deciding output."""
+        if self._reference is None:
+            self._reference = self._outputs(original, progress)
+        outputs = self._outputs(artifact, progress)
+        samples = self.given.evaluation
+        names = metrics.chosen(samples, outputs.shape[1:], self.given.metric)
+        return metrics.scores(names, outputs, self._reference, samples)
+
+    def _outputs(self, artifact: Artifact, progress: Progress) -> NDArray[np.float64]:
+        loaded = session.opened(artifact)
+        try:
+            return session.outputs(loaded, self.given.evaluation, progress, self.given.output)
+        finally:
+            loaded.close()
+
+    def parameters(self, artifact: Artifact) -> int:
+        """Number of weights."""
+        import onnx
+
+        return graph.parameters(onnx.load_model(str(artifact.model)))
+
+    def worst_layers(self, original: Artifact, made: Artifact) -> Sequence[LayerError]:
+        """Layers by the noise they add."""
+        import onnx
+
+        prepared = onnx.load_model(str(original.directory / PREPARED))
+        return layer_errors(prepared, onnx.load_model(str(made.model)), self.given.evaluation)
+
+    def probe(self, artifact: Artifact) -> Probe:
+        """One inference of the first sample."""
+        return session.probe(artifact, self.given.evaluation)
+
+    def describe(self, artifact: Artifact) -> Description:
+        """The graph's own tensors, and golden cases from the evaluation set."""
+        loaded = session.opened(artifact)
+        try:
+            return Description(
+                self.given.task,
+                loaded.inputs,
+                loaded.outputs,
+                golden=golden_cases(loaded, self.given.evaluation),
+                data=self.given.evaluation.about,
+            )
+        finally:
+            loaded.close()
+
+
+def golden_cases(loaded: Session, samples: Samples) -> list[GoldenInput]:
+    """A few samples; the tolerance is a share of what the outputs span over them."""
+    cases = list(session.batches(loaded, samples.first(GOLDEN_CASES), 1))
+    results = [array for case in cases for array in loaded.run(case).values()]
+    floats = [a for a in results if a.dtype.kind == "f"]
+    span = max((float(np.ptp(np.concatenate([a.ravel() for a in floats]))),) if floats else (0.0,))
+    tolerance = max(float(f"{GOLDEN_SHARE * span:.3g}"), 1e-5) if floats else 2.0
+    return [GoldenInput(f"sample-{i}", case, tolerance) for i, case in enumerate(cases)]

@@ -1,0 +1,174 @@
+"""From what a person has to one ONNX file: checked, whole, and runnable here."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from agent.engines.base import DTYPE_NAMES
+from agent.errors import BadModel, NotFound, TooLarge
+from agent.types import TensorSpec
+from tools.quantize.family import Artifact
+from tools.quantize.tensors.session import opened
+
+MODEL = "model.onnx"
+PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib")
+LARGEST = 2**31 - 1  # bytes of a file without external data, a limit of protocol buffers
+
+
+def find(source: Path) -> Path:
+    """The ONNX file that a source names: itself, or the one in a folder.
+
+    Raises:
+        NotFound: there is no such file or folder.
+        BadModel: it is a pickle, or a folder without exactly one ONNX file.
+    """
+    if not source.exists():
+        raise NotFound("no such file or folder", where=str(source))
+    if source.is_file():
+        refuse_pickle(source)
+        return source
+    found = sorted({*source.glob("*.onnx"), *source.glob("onnx/*.onnx")})
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(path.name for path in found[:5])
+        raise BadModel(f"several ONNX files: {names}", where=str(source), hint="Name one of them")
+    for path in sorted(source.iterdir()):
+        refuse_pickle(path)
+    raise BadModel(
+        "the folder holds no model",
+        where=str(source),
+        hint="Expected an ONNX file; a Hugging Face folder has config.json and model.safetensors",
+    )
+
+
+def refuse_pickle(path: Path) -> None:
+    """Refuse what would run code when it is read.
+
+    Raises:
+        BadModel: the file is a pickle; the hint is the command that converts it.
+    """
+    if path.is_file() and path.suffix in PICKLES:
+        target = path.with_suffix(".safetensors")
+        raise BadModel(
+            "pickle files run code when they are read, and are not accepted",
+            where=str(path),
+            hint=(
+                "If you trust it, convert it: python -c 'import torch; from safetensors.torch "
+                f'import save_file; save_file(torch.load("{path}", weights_only=True), "{target}")\''
+            ),
+        )
+
+
+def size(path: Path) -> int:
+    """Bytes of a graph with the weights that it keeps beside itself."""
+    import onnx
+
+    total: int = path.stat().st_size
+    if total > LARGEST:
+        return total
+    try:
+        graph = onnx.load_model(str(path), load_external_data=False).graph
+    except Exception:  # noqa: BLE001 - `bring` says what is wrong with it
+        return total
+    places = {e.value for t in graph.initializer for e in t.external_data if e.key == "location"}
+    beside = [path.parent / place for place in places]
+    return total + sum(int(file.stat().st_size) for file in beside if file.is_file())
+
+
+def bring(path: Path, directory: Path) -> Artifact:
+    """The graph as one file in a directory, with its weights inside, loaded once to see that it runs.
+
+    Raises:
+        BadModel: it is no ONNX, or the runtime lacks one of its operators; the node is named.
+        TooLarge: it is too large for one file.
+    """
+    import onnx
+
+    if size(path) > LARGEST:
+        raise TooLarge(
+            f"{size(path)} bytes with its weights, {LARGEST} fit into one ONNX file",
+            where=str(path),
+        )
+    model = read(path)
+    if any(tensor.HasField("data_location") for tensor in model.graph.initializer):
+        onnx.save_model(model, str(directory / MODEL))
+    else:
+        shutil.copyfile(path, directory / MODEL)
+    artifact = Artifact(directory, {MODEL: "model"}, "onnx")
+    check_runs(artifact, str(path))
+    return artifact
+
+
+def read(path: Path) -> Any:
+    """A graph with its weights. Raises BadModel."""
+    import onnx
+
+    try:
+        model = onnx.load_model(str(path))
+        onnx.checker.check_model(model)
+    except FileNotFoundError as error:
+        raise BadModel(
+            f"a file of its weights is missing: {error.filename}", where=str(path)
+        ) from error
+    except Exception as error:
+        raise _no_onnx(path, error) from error
+    return model
+
+
+def specs(path: Path) -> list[TensorSpec]:
+    """The graph's inputs, read without its weights. Raises BadModel."""
+    import onnx
+
+    try:
+        model = onnx.load_model(str(path), load_external_data=False)
+    except Exception as error:
+        raise _no_onnx(path, error) from error
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return [_spec(path, value) for value in model.graph.input if value.name not in constants]
+
+
+def _spec(path: Path, value: Any) -> TensorSpec:
+    import onnx
+
+    tensor = value.type.tensor_type
+    dtype = DTYPE_NAMES.get(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type or 1))
+    if dtype is None or not value.type.HasField("tensor_type"):
+        raise BadModel("is of a type that cannot be carried", where=f"{path}: input {value.name}")
+    shape = tuple(d.dim_value if d.dim_value > 0 else -1 for d in tensor.shape.dim)
+    return TensorSpec(value.name, dtype, shape)
+
+
+def _no_onnx(path: Path, error: Exception) -> BadModel:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return BadModel(f"no ONNX model: {lines[0][:200]}", where=str(path))
+
+
+def check_runs(artifact: Artifact, where: str) -> None:
+    """Load a graph in the runtime that devices use.
+
+    Raises:
+        BadModel: it cannot be loaded; for a lacking operator, with the first node that has it.
+    """
+    try:
+        opened(artifact).close()
+    except BadModel as error:
+        nodes = _nodes_named(artifact.model, error.message)
+        place = f"{where}: node {nodes[0]}" if nodes else where
+        raise BadModel(error.message, where=place, hint=error.hint) from error
+
+
+def _nodes_named(path: Path, message: str) -> Sequence[str]:
+    """The nodes whose operator a message names last."""
+    import onnx
+
+    if "lacks the operator" not in message:
+        return []
+    operator = message.rsplit(" ", 1)[-1].rsplit(".", 1)[-1].rsplit(":", 1)[-1]
+    graph = onnx.load_model(str(path), load_external_data=False).graph
+    return [
+        node.name or f"#{index} ({', '.join(node.output)})"
+        for index, node in enumerate(graph.node)
+        if node.op_type == operator
+    ]

@@ -1,0 +1,285 @@
+"""Evaluation and calibration sets: arrays with labels and slices, from npz, csv or a folder.
+
+npz
+    One array for each input, by its name (a single input may be called ``inputs``), first axis
+    samples; optionally ``labels`` (integers) or ``targets`` (real values), and ``slices`` (text).
+csv
+    A header and one sample a row, for a model with one input: a column ``label`` or ``target`` and a
+    column ``slice`` if there are any, all others are the values in order.
+folder
+    ``<slice>/<file>`` with a folder for each class (the class is its place in alphabetical order), or
+    files beside one ``labels.csv`` (``*_labels.csv``) whose rows are ``file,class`` or
+    ``file,classes,class``. Files are ``.npy``, or ``.bin`` with the raw bytes of one input.
+"""
+
+import csv
+import math
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.engines.base import NUMPY_DTYPES, dtype_name
+from agent.errors import BadPayload
+from agent.types import Array, TensorSpec
+
+MAX_SAMPLES = 1_000_000
+MAX_SET_BYTES = 4 * 2**30  # of all samples together
+GENERATED = 64  # samples, where no set is given
+
+_RESERVED = ("labels", "targets", "slices")
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """A set of samples.
+
+    Attributes:
+        inputs: array [n, ...] for each input of the model.
+        labels: integers [n], the right class; None where it is not known.
+        targets: real values [n, ...]; None where there are none.
+        slices: text [n], the group that a sample belongs to; empty where there are none.
+        about: one sentence for the report and the evaluation card.
+    """
+
+    inputs: Mapping[str, Array]
+    labels: NDArray[np.int64] | None = None
+    targets: NDArray[np.float64] | None = None
+    slices: Sequence[str] = field(default_factory=tuple)
+    about: str = ""
+
+    def __len__(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
+    def first(self, count: int) -> "Samples":
+        """A part from the beginning."""
+        return self.take(np.arange(min(count, len(self))))
+
+    def about_part(self, which: str) -> "Samples":
+        """The same samples, said to be a part of their set."""
+        return replace(self, about=f"{self.about}, of these {len(self)} {which}")
+
+    def take(self, rows: NDArray[np.int64]) -> "Samples":
+        """Some samples, in the given order."""
+        return replace(
+            self,
+            inputs={name: array[rows] for name, array in self.inputs.items()},
+            labels=None if self.labels is None else self.labels[rows],
+            targets=None if self.targets is None else self.targets[rows],
+            slices=[self.slices[i] for i in rows] if self.slices else (),
+        )
+
+
+def read_samples(path: Path, specs: Sequence[TensorSpec]) -> Samples:
+    """A set from any of the forms above, checked against the model's inputs.
+
+    Args:
+        path: npz, csv or folder.
+        specs: the inputs of the model that stores what the set stores.
+
+    Raises:
+        BadPayload: it cannot be read, or a shape or dtype is not the model's; `where` names it.
+    """
+    if path.is_dir():
+        found = _read_folder(path, _single(specs, path))
+    elif path.suffix == ".npz":
+        found = _read_npz(path, specs)
+    elif path.suffix == ".csv":
+        found = _read_csv(path, _single(specs, path))
+    else:
+        raise BadPayload(
+            "no evaluation set", where=str(path), hint="Give an npz or csv file, or a folder"
+        )
+    return _checked(found, specs, path)
+
+
+def generated(specs: Sequence[TensorSpec], count: int = GENERATED, seed: int = 0) -> Samples:
+    """Samples made up from a seed: normal for real inputs, uniform over the type for integers."""
+    random = np.random.default_rng(seed)
+    inputs = {spec.name: _generate(random, spec, count) for spec in specs}
+    about = (
+        f"{count} generated inputs, no recordings: they show that the quantized model computes what "
+        "the float one computes, not how good either is"
+    )
+    return Samples(inputs, about=about)
+
+
+def sample_shape(spec: TensorSpec) -> tuple[int, ...]:
+    """Shape of one sample: without the batch axis, other free sizes taken as 1."""
+    return tuple(max(size, 1) for size in spec.shape[1:])
+
+
+def _generate(random: np.random.Generator, spec: TensorSpec, count: int) -> Array:
+    shape, dtype = (count, *sample_shape(spec)), NUMPY_DTYPES[spec.dtype]
+    if dtype.kind == "f":
+        return random.standard_normal(shape).astype(dtype)
+    if dtype.kind == "b":
+        return random.random(shape) < 0.5
+    if dtype.kind not in "iu":
+        raise BadPayload(f"no samples of {spec.dtype} can be made up", where=spec.name)
+    limits = np.iinfo(dtype)
+    if dtype.itemsize > 1:  # indices: small ones are valid everywhere
+        return random.integers(0, 2, shape).astype(dtype)
+    return random.integers(limits.min, limits.max + 1, shape).astype(dtype)
+
+
+def _single(specs: Sequence[TensorSpec], path: Path) -> TensorSpec:
+    if len(specs) != 1:
+        names = ", ".join(spec.name for spec in specs)
+        raise BadPayload(
+            f"the model has {len(specs)} inputs: {names}",
+            where=str(path),
+            hint="Give an npz with an array for each",
+        )
+    return specs[0]
+
+
+def _read_npz(path: Path, specs: Sequence[TensorSpec]) -> Samples:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            size = sum(item.file_size for item in archive.zip.infolist())
+            if size > MAX_SET_BYTES:
+                raise BadPayload(f"{size} bytes, {MAX_SET_BYTES} are allowed", where=str(path))
+            arrays = dict(archive)
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise BadPayload(f"cannot be read: {error}", where=str(path)) from error
+    if len(specs) == 1 and "inputs" in arrays:
+        arrays[specs[0].name] = arrays.pop("inputs")
+    return _of_arrays(arrays, specs, path)
+
+
+def _of_arrays(arrays: dict[str, Array], specs: Sequence[TensorSpec], path: Path) -> Samples:
+    known = {*_RESERVED, *(spec.name for spec in specs)}
+    missing = [spec.name for spec in specs if spec.name not in arrays]
+    unknown = sorted(set(arrays) - known)
+    if missing or unknown:
+        what = f'no array "{missing[0]}"' if missing else f'unknown array "{unknown[0]}"'
+        names = ", ".join(spec.name for spec in specs)
+        raise BadPayload(what, where=str(path), hint=f"The inputs are: {names}")
+    labels, targets = arrays.get("labels"), arrays.get("targets")
+    return Samples(
+        {spec.name: arrays[spec.name] for spec in specs},
+        None if labels is None else _integers(labels, path),
+        None if targets is None else targets.astype(np.float64),
+        [str(text) for text in arrays.get("slices", ())],
+    )
+
+
+def _integers(labels: Array, path: Path) -> NDArray[np.int64]:
+    if labels.dtype.kind not in "iub" or labels.ndim != 1:
+        raise BadPayload("expected integers, one for each sample", where=f"{path}: labels")
+    return labels.astype(np.int64)
+
+
+def _read_csv(path: Path, spec: TensorSpec) -> Samples:
+    try:
+        with path.open(newline="") as file:
+            head, *rows = list(csv.reader(file))
+        columns = {
+            name: [row[index] for row in rows] for index, name in enumerate(map(str.strip, head))
+        }
+        values = [v for name, v in columns.items() if name not in ("label", "target", "slice")]
+        table = np.array(values, dtype=np.float64).T
+        labels = np.array(columns["label"], dtype=np.int64) if "label" in columns else None
+        targets = np.array(columns["target"], dtype=np.float64) if "target" in columns else None
+    except (OSError, ValueError, IndexError) as error:
+        raise BadPayload(
+            f"cannot be read as a table of numbers: {error}", where=str(path)
+        ) from error
+    wanted = math.prod(sample_shape(spec))
+    if table.ndim != 2 or table.shape[1] != wanted:
+        found = table.shape[-1] if table.ndim == 2 else 0
+        raise BadPayload(f"{found} columns of values, {wanted} are needed", where=str(path))
+    inputs = table.reshape(-1, *sample_shape(spec)).astype(NUMPY_DTYPES[spec.dtype])
+    return Samples({spec.name: inputs}, labels, targets, columns.get("slice", ()))
+
+
+def _read_folder(path: Path, spec: TensorSpec) -> Samples:
+    lists = sorted(path.glob("*labels.csv"))
+    entries = _listed(lists[0]) if lists else _by_folder(path)
+    if not entries:
+        raise BadPayload(
+            "neither a labels.csv nor folders with .npy or .bin files",
+            where=str(path),
+            hint="See docs/quantize.md for the forms",
+        )
+    if len(entries) > MAX_SAMPLES:
+        raise BadPayload(f"{len(entries)} files, {MAX_SAMPLES} are allowed", where=str(path))
+    arrays = [_one(file, spec) for file, _, _ in entries]
+    labels = np.array([label for _, label, _ in entries], np.int64)
+    return Samples({spec.name: np.stack(arrays)}, labels, None, [part for _, _, part in entries])
+
+
+Entry = tuple[Path, int, str]  # file, class, slice
+
+
+def _listed(listing: Path) -> list[Entry]:
+    try:
+        rows = [row for row in csv.reader(listing.read_text().splitlines()) if row]
+        if rows and not rows[0][-1].strip().isdigit():  # a header
+            rows = rows[1:]
+        return [(listing.parent / row[0], int(row[-1]), f"class {int(row[-1])}") for row in rows]
+    except (OSError, ValueError, IndexError) as error:
+        raise BadPayload(f"expected rows of file,class: {error}", where=str(listing)) from error
+
+
+def _by_folder(path: Path) -> list[Entry]:
+    folders = sorted(item for item in path.iterdir() if item.is_dir())
+    return [
+        (file, label, folder.name)
+        for label, folder in enumerate(folders)
+        for file in sorted(folder.iterdir())
+        if file.suffix in (".npy", ".bin")
+    ]
+
+
+def _one(file: Path, spec: TensorSpec) -> Array:
+    shape, dtype = sample_shape(spec), NUMPY_DTYPES[spec.dtype]
+    try:
+        if file.suffix == ".npy":
+            array: Array = np.load(file, allow_pickle=False)
+        else:
+            array = np.frombuffer(file.read_bytes(), dtype=dtype)
+    except (OSError, ValueError, EOFError) as error:
+        raise BadPayload(f"cannot be read: {error}", where=str(file)) from error
+    if array.size != math.prod(shape):
+        found = f"{array.size} elements"
+        raise BadPayload(f"{found}, {math.prod(shape)} are needed", where=str(file))
+    return array.reshape(shape)
+
+
+def _checked(samples: Samples, specs: Sequence[TensorSpec], path: Path) -> Samples:
+    about = samples.about or f"{len(samples)} samples of {path.name}"
+    lengths = {len(array) for array in samples.inputs.values()}
+    for part in (samples.labels, samples.targets, samples.slices or None):
+        lengths |= set() if part is None else {len(part)}
+    if len(lengths) != 1 or lengths == {0}:
+        raise BadPayload(f"expected as many of each: {sorted(lengths)} were found", where=str(path))
+    for spec in specs:
+        _check_array(spec, samples.inputs[spec.name], path)
+    return replace(samples, about=about)
+
+
+def _check_array(spec: TensorSpec, array: Array, path: Path) -> None:
+    where = f"{path}: {spec.name}"
+    if array.dtype != NUMPY_DTYPES[spec.dtype] and not _carries(array.dtype, spec):
+        found = dtype_name(array.dtype)
+        raise BadPayload(f"the model takes {spec.dtype}, the set holds {found}", where=where)
+    shape = array.shape[1:]
+    fits = len(shape) == len(spec.shape) - 1 and all(
+        want in (-1, have) for have, want in zip(shape, spec.shape[1:], strict=True)
+    )
+    if not fits:
+        wanted = list(spec.shape[1:])
+        raise BadPayload(f"samples of shape {wanted} are needed, not {list(shape)}", where=where)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise BadPayload("holds values that are not finite", where=where)
+
+
+def _carries(dtype: np.dtype[Any], spec: TensorSpec) -> bool:
+    """Real values for a quantized input are converted; wider floats are narrowed."""
+    return dtype.kind == "f" and (spec.quantization is not None or spec.dtype.startswith("FP"))
