@@ -5,6 +5,8 @@ from typing import Any, Protocol
 
 from agent.engines.base import Session
 from agent.errors import AgentError
+from agent.pipelines.stream import StreamStatus
+from agent.store.account import OutboxCounts
 from agent.types import Array, ModelRef, Rows, Tensors, TensorSpec
 
 
@@ -80,13 +82,13 @@ class PipelinesPort(Protocol):
     """The pipelines that readings go into."""
 
     async def submit(self, rows: Rows) -> ReceiptPort: ...
-    def status(self) -> Sequence[Any]: ...
+    def status(self) -> Sequence[StreamStatus]: ...
 
 
 class OutboxPort(Protocol):
     """What must still reach the cloud."""
 
-    async def counts(self) -> Any: ...
+    async def counts(self) -> OutboxCounts: ...
 
 
 class LinkPort(Protocol):

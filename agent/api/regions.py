@@ -14,8 +14,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
+from agent.api.answers import RegionEntry
 from agent.api.callers import Caller
 from agent.api.oip.shared import SharedRange
 from agent.errors import BadRequest, BadTensor, Forbidden, NotFound, TooLarge, TooMany
@@ -48,7 +48,7 @@ class Region:
     descriptor: int
     mapping: memoryview | None = None
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> RegionEntry:
         """The region as the protocol shows it."""
         return {
             "name": self.name,
@@ -111,7 +111,7 @@ class Regions:
                 if owner == uid and name in {None, known}:
                     os.close(self._regions.pop((owner, known)).descriptor)
 
-    def status(self, caller: Caller, name: str | None) -> list[dict[str, Any]]:
+    def status(self, caller: Caller, name: str | None) -> list[RegionEntry]:
         """The caller's regions, or one of them.
 
         Raises:

@@ -8,6 +8,14 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from agent.api.answers import (
+    ConfiguredTensor,
+    ModelConfiguration,
+    ModelEntry,
+    ModelStatistics,
+    Statistics,
+    Tally,
+)
 from agent.api.ports import ModelsPort, PipelinesPort
 from agent.api.served import InferenceMetrics
 from agent.errors import BadPayload, BadRequest, NotFound
@@ -27,7 +35,7 @@ class ModelRepository:
         self._inference = inference
         self._pipelines = pipelines
 
-    async def index(self, *, ready: bool = False) -> list[dict[str, str]]:
+    async def index(self, *, ready: bool = False) -> list[ModelEntry]:
         """Every installed model and how it stands; or only those that are loaded."""
         index = await asyncio.to_thread(self._models.index)  # it may look at the disk
         return [
@@ -35,6 +43,12 @@ class ModelRepository:
             for m in index
             if m.state == "READY" or not ready
         ]
+
+    async def check_installed(self, name: str, version: str | None) -> None:
+        """Raise NotFound when no such model, or no such version of it, is installed."""
+        index = await self.index()
+        if not any(m["name"] == name and version in {None, m["version"]} for m in index):
+            raise _unknown(name, version)
 
     async def load(self, name: str, parameters: Mapping[str, Any]) -> None:
         """Load the active version of an installed model.
@@ -58,15 +72,14 @@ class ModelRepository:
             NotFound: it is not installed.
             BadRequest: a pipeline needs it.
         """
-        if not any(model["name"] == name for model in await self.index()):
-            raise NotFound("there is no such model", where=name)
+        await self.check_installed(name, None)
         streams = self._pipelines.status() if self._pipelines else []
         users = [s.stream for s in streams if s.model.partition(" ")[0] == name]
         if users:
             raise BadRequest(f"the stream {users[0]} needs the model", where=name)
         await self._models.unload(name)
 
-    async def configuration(self, name: str, version: str | None) -> dict[str, Any]:
+    async def configuration(self, name: str, version: str | None) -> ModelConfiguration:
         """What the model configuration extension tells of a model; loads it if need be."""
         model = await self._models.get(name, version)
         manifest = model.manifest
@@ -79,7 +92,7 @@ class ModelRepository:
             "output": [_configured(spec) for spec in manifest.outputs],
         }
 
-    async def statistics(self, name: str | None, version: str | None) -> dict[str, Any]:
+    async def statistics(self, name: str | None, version: str | None) -> Statistics:
         """Requests of each model, or of one, since the start.
 
         Raises:
@@ -91,14 +104,14 @@ class ModelRepository:
             if name in {None, model["name"]} and version in {None, model["version"]}
         ]
         if name is not None and not chosen:
-            raise NotFound("there is no such model", where=f"{name} {version or ''}".strip())
+            raise _unknown(name, version)
         return {"model_stats": [self._statistics(*labels) for labels in chosen]}
 
-    def _statistics(self, name: str, version: str) -> dict[str, Any]:
+    def _statistics(self, name: str, version: str) -> ModelStatistics:
         found = self._inference.seconds.series().get((name, version))
         count = sum(found.counts) if found else 0
         total = found.total if found else 0.0
-        success = {"count": count, "ns": int(total * 1e9)}
+        success: Tally = {"count": count, "ns": int(total * 1e9)}
         failures = self._inference.failures.series().items()
         failed = sum(n for labels, n in failures if labels[:2] == (name, version))
         return {
@@ -111,7 +124,11 @@ class ModelRepository:
         }
 
 
-def _configured(spec: TensorSpec) -> dict[str, Any]:
+def _unknown(name: str, version: str | None) -> NotFound:
+    return NotFound("there is no such model", where=f"{name} {version or ''}".strip())
+
+
+def _configured(spec: TensorSpec) -> ConfiguredTensor:
     dims: Sequence[int] = spec.shape
     data_type = _TYPES.get(spec.dtype, f"TYPE_{spec.dtype}")
     return {"name": spec.name, "data_type": data_type, "dims": list(dims)}

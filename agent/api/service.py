@@ -11,6 +11,16 @@ from typing import Any
 
 from agent import __version__
 from agent.api.admission import Admission
+from agent.api.answers import (
+    LinkStatus,
+    ModelMetadata,
+    OutboxStatus,
+    ServerMetadata,
+    Status,
+    Submitted,
+    TensorMetadata,
+)
+from agent.api.figures import model_figures, outbox_status, serving_figures
 from agent.api.inference import Inference
 from agent.api.openai.writing import Writers, WritingMetrics
 from agent.api.ports import LinkPort, ModelsPort, OutboxPort, PipelinesPort
@@ -21,10 +31,12 @@ from agent.api.served import InferenceMetrics
 from agent.clock import Clock
 from agent.errors import NotReady
 from agent.ids import uuid7
+from agent.store.account import OutboxCounts
 from agent.telemetry.events import EventBus, Numbered
 from agent.telemetry.exposition import render
 from agent.telemetry.metrics import Metrics
 from agent.telemetry.probes import Probes
+from agent.types import TensorSpec
 
 DECODE_INLINE_BELOW = 32 * 1024  # bytes: larger readings are decoded in a thread
 
@@ -103,13 +115,13 @@ class Service:
         problems = getattr(self._pipelines, "problems", {})
         return reasons + [f"pipeline {name}: {why}" for name, why in problems.items()]
 
-    def server_metadata(self) -> dict[str, Any]:
+    def server_metadata(self) -> ServerMetadata:
         """Name, version and extensions, as the Open Inference Protocol has them."""
         return {"name": "edge-agent", "version": __version__, "extensions": list(EXTENSIONS)}
 
     # Models
 
-    async def model_metadata(self, name: str, version: str | None) -> dict[str, Any]:
+    async def model_metadata(self, name: str, version: str | None) -> ModelMetadata:
         """Tensors of a model, as the Open Inference Protocol has them; loads it if need be.
 
         Raises:
@@ -127,13 +139,20 @@ class Service:
             "properties": {"task": manifest.task, "summary": manifest.summary},
         }
 
-    def model_ready(self, name: str, version: str | None) -> bool:
-        """Whether the model is loaded; one that is not is loaded by its first request."""
-        return self._models.peek(name, version) is not None
+    async def model_ready(self, name: str, version: str | None) -> bool:
+        """Whether the model is loaded; one that is not is loaded by its first request.
+
+        Raises:
+            NotFound: it is not installed.
+        """
+        if self._models.peek(name, version) is not None:
+            return True
+        await self.repository.check_installed(name, version)
+        return False
 
     # Readings
 
-    async def submit(self, body: bytes, content_type: str, stream: str) -> dict[str, Any]:
+    async def submit(self, body: bytes, content_type: str, stream: str) -> Submitted:
         """Hand readings to the pipelines; returns when they are scored and on the disk.
 
         Raises:
@@ -183,10 +202,10 @@ class Service:
                 else:
                     yield item
 
-    async def status(self) -> dict[str, Any]:
+    async def status(self) -> Status:
         """Everything that a person wants to see at a glance."""
         reasons = self.reasons()
-        streams = self._pipelines.status() if self._pipelines else []
+        streams = self._pipelines.status() if self._pipelines else ()
         index = await self.repository.index()
         return {
             "device": self._device,
@@ -195,42 +214,27 @@ class Service:
             "uptime_s": round(self._clock.monotonic() - self._started, 3),
             "ready": not reasons,
             "reasons": reasons,
-            "machine": dataclasses.asdict(self._probes.look()),
-            "models": [{**model, **self._figures(model)} for model in index],
-            "streams": [dataclasses.asdict(stream) for stream in streams],
-            "outbox": await self._outbox_counts(),
+            "machine": self._probes.look(),
+            "serving": serving_figures(self.metrics, self.admission.running),
+            "models": [model_figures(model, self.inference.metrics.seconds) for model in index],
+            "streams": list(streams),
+            "outbox": await self._outbox_status(),
             "link": self._link_state(),
         }
 
-    def _figures(self, model: dict[str, str]) -> dict[str, Any]:
-        """Requests and times of a model."""
-        seconds = self.inference.metrics.seconds
-        found = seconds.series().get((model["name"], model["version"]))
-        if found is None:
-            return {"requests": 0, "p50_ms": None, "p99_ms": None}
-        return {
-            "requests": sum(found.counts),
-            "p50_ms": round(1000 * found.quantile(0.5, seconds.edges), 4),
-            "p99_ms": round(1000 * found.quantile(0.99, seconds.edges), 4),
-        }
-
-    async def _outbox_counts(self) -> dict[str, Any] | None:
-        if self._outbox is None:
-            return None
-        counts = await self._outbox.counts()
-        total = dataclasses.asdict(counts.total)
-        return {**total, "classes": dataclasses.asdict(counts)["by_class"]}
+    async def _outbox_status(self) -> OutboxStatus | None:
+        return None if self._outbox is None else outbox_status(await self._outbox.counts())
 
     async def exposition(self) -> bytes:
         """Every metric as Prometheus reads it; those that a store must be asked for are fresh."""
-        counts = await self._outbox_counts() or {"classes": {}}
-        for kind, fates in counts["classes"].items():
-            for fate, count in fates.items():
+        counts = await self._outbox.counts() if self._outbox else OutboxCounts({})
+        for kind, fates in counts.by_class.items():
+            for fate, count in dataclasses.asdict(fates).items():
                 if fate != "bytes":
                     self._outbox_messages.set(count, kind, fate)
         return render(self.metrics)
 
-    def _link_state(self) -> dict[str, Any] | None:
+    def _link_state(self) -> LinkStatus | None:
         link = self._link
         if link is None:
             return None
@@ -255,10 +259,14 @@ class Service:
         self.writers.close()
 
 
-def _tensor(spec: Any) -> dict[str, Any]:
-    described = {"name": spec.name, "datatype": spec.dtype, "shape": list(spec.shape)}
+def _tensor(spec: TensorSpec) -> TensorMetadata:
+    described: TensorMetadata = {
+        "name": spec.name,
+        "datatype": spec.dtype,
+        "shape": list(spec.shape),
+    }
     if spec.unit:
         described["unit"] = spec.unit
     if spec.quantization is not None:
-        described["quantization"] = dataclasses.asdict(spec.quantization)
+        described["quantization"] = spec.quantization
     return described

@@ -192,6 +192,11 @@ class Metrics:
         """A gauge whose value is asked for when somebody looks; NaN for "unknown"."""
         return self._add(Gauge(name, help_text, ask=ask))
 
+    def reading(self, name: str) -> float:
+        """What a gauge without labels says now; 0 when there is no such gauge."""
+        found = self._metrics.get(name)
+        return found.series().get((), 0.0) if isinstance(found, Gauge) else 0.0
+
     def histogram(
         self,
         name: str,

@@ -67,7 +67,7 @@ async def test_an_unknown_model_or_version_is_404(serve: Serve) -> None:
         for path in ("/v2/models/nobody", "/v2/models/echo/versions/9.9.9"):
             assert (await api.call("GET", path)).status == 404
             assert (await infer(api, {"inputs": []}, path=f"{path}/infer")).status == 404
-            assert (await api.call("GET", f"{path}/ready")).status == 503
+            assert (await api.call("GET", f"{path}/ready")).status == 404
 
 
 async def test_binary_in_and_out(serve: Serve) -> None:

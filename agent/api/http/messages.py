@@ -2,14 +2,17 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
 from agent.api.callers import Caller, Role
 from agent.errors import BadPayload
 
+T = TypeVar("T")
+
 JSON = b"application/json"
+NO_STORE = b"Cache-Control: no-store\r\n"
 
 REASONS: Mapping[int, bytes] = {
     200: b"OK",
@@ -79,18 +82,16 @@ class Request:
         headers = self.headers
         return not (b"transfer-encoding" in headers or b"expect" in headers)
 
-    def fields(self) -> dict[str, Any]:
-        """The body as a JSON object; an empty body is an empty one.
+    def decoded(self, kind: type[T]) -> T:
+        """The body as a JSON object of a type; an empty body is an empty object.
 
         Raises:
-            BadPayload: it is not a JSON object.
+            BadPayload: it is not one; the text says which field.
         """
-        if not self.body:
-            return {}
         try:
-            return msgspec.json.decode(self.body, type=dict[str, Any])
+            return msgspec.json.decode(self.body or b"{}", type=kind)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise BadPayload(f"not a JSON object: {error}", where="body") from None
+            raise BadPayload(f"not what is asked for: {error}", where="body") from None
 
 
 class Response:
@@ -136,6 +137,33 @@ Handler: TypeAlias = "Callable[[Request], Answer | Awaitable[Answer]]"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Operation:
+    """What a route says of itself, for the OpenAPI document and its readers.
+
+    Attributes:
+        summary: one line.
+        body: type of a JSON body; None where there is no JSON body.
+        answer: type of a JSON answer; None where the answer is no JSON.
+        body_media: media types of other bodies, which are bytes.
+        answer_media: media types of other answers.
+        query: fields of the query and what they mean.
+        headers: further headers of the request and what they mean.
+        also: statuses beside 200 that answer with the same type.
+        body_required: whether an empty body is refused.
+    """
+
+    summary: str = ""
+    body: Any = None
+    answer: Any = None
+    body_media: tuple[str, ...] = ()
+    answer_media: tuple[str, ...] = ()
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    also: tuple[int, ...] = ()
+    body_required: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Route:
     """What answers a method and a path.
 
@@ -147,6 +175,7 @@ class Route:
         max_body: bytes; None for the server's own bound.
         deadline_s: until its answer, or a stream's beginning; None for the server's own, seconds.
         problem: what an error looks like to its clients; None for the server's own form.
+        operation: how the route describes itself.
     """
 
     method: str
@@ -156,10 +185,16 @@ class Route:
     max_body: int | None = None
     deadline_s: float | None = None
     problem: Callable[[Any], Response] | None = None
+    operation: Operation = Operation()
     parts: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "parts", tuple(self.pattern.strip("/").split("/")))
+
+    @property
+    def arguments(self) -> list[str]:
+        """Names that the pattern gives to parts of the path."""
+        return [part[1:-1] for part in self.parts if part.startswith("{")]
 
 
 def json_response(value: Any, status: int = 200, headers: bytes = b"") -> Response:

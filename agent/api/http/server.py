@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
+#: The counter of what was answered.
+REQUESTS = ("edge_agent_api_requests_total", "Requests by route and status", ("route", "status"))
+
 SWEEP_EVERY_S = 0.05  # at most so often
 
 _log = logging.getLogger(__name__)
@@ -55,9 +58,7 @@ class HttpServer:
         self._empty = asyncio.Event()
         self._sweep: asyncio.TimerHandle | None = None
         self._servers: list[asyncio.Server] = []
-        self._requests = metrics.counter(
-            "edge_agent_api_requests_total", "Requests by route and status", ("route", "status")
-        )
+        self._requests = metrics.counter(*REQUESTS)
         self._refusals = metrics.counter(
             "edge_agent_api_refusals_total", "Connections ended for what was sent", ("status",)
         )

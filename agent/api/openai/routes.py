@@ -5,7 +5,7 @@ from contextlib import aclosing
 from typing import Any
 
 from agent.api.callers import Role
-from agent.api.http.messages import Answer, Request, Route, Stream, json_response
+from agent.api.http.messages import Answer, Operation, Request, Route, Stream, json_response
 from agent.api.openai.chats import Chat, Completion, Writing
 from agent.api.openai.errors import problem_response
 from agent.api.openai.events import events
@@ -19,6 +19,23 @@ MAX_REQUEST = 8 * 2**20  # bytes
 ANSWER_S = 600.0  # for a whole answer that is not streamed, or a streamed one's first part, seconds
 
 
+_STREAMED = ("text/event-stream",)
+_MODELS = Operation("Every installed model, in OpenAI's words", answer=dict[str, Any])
+_MODEL = Operation("One installed model, in OpenAI's words", answer=dict[str, Any])
+_CHAT = Operation(
+    "Go on with a conversation; streamed on request",
+    body=ChatRequest,
+    answer=dict[str, Any],
+    answer_media=_STREAMED,
+)
+_COMPLETION = Operation(
+    "Go on with a text; streamed on request",
+    body=CompletionRequest,
+    answer=dict[str, Any],
+    answer_media=_STREAMED,
+)
+
+
 class OpenAi:
     """Models, chats and completions."""
 
@@ -28,10 +45,10 @@ class OpenAi:
     def routes(self) -> list[Route]:
         """The paths."""
         return [
-            _looking("/v1/models", self.models),
-            _looking("/v1/models/{model}", self.model),
-            writing_route("/v1/chat/completions", self.chat),
-            writing_route("/v1/completions", self.complete),
+            _looking("/v1/models", self.models, _MODELS),
+            _looking("/v1/models/{model}", self.model, _MODEL),
+            writing_route("/v1/chat/completions", self.chat, _CHAT),
+            writing_route("/v1/completions", self.complete, _COMPLETION),
         ]
 
     async def models(self, _: Request) -> Answer:
@@ -79,13 +96,14 @@ async def _after(first: Part, rest: AsyncGenerator[Part, None]) -> AsyncGenerato
             yield part
 
 
-def writing_route(pattern: str, handler: Any) -> Route:
+def writing_route(pattern: str, handler: Any, operation: Operation) -> Route:
     """A route that a model answers."""
-    return Route("POST", pattern, handler, Role.APP, MAX_REQUEST, ANSWER_S, problem_response)
+    bounds = (MAX_REQUEST, ANSWER_S)
+    return Route("POST", pattern, handler, Role.APP, *bounds, problem_response, operation)
 
 
-def _looking(pattern: str, handler: Any) -> Route:
-    return Route("GET", pattern, handler, Role.VIEWER, 0, None, problem_response)
+def _looking(pattern: str, handler: Any, operation: Operation) -> Route:
+    return Route("GET", pattern, handler, Role.VIEWER, 0, None, problem_response, operation)
 
 
 def _model(name: str) -> dict[str, Any]:
