@@ -82,6 +82,18 @@ def test_errors_are_one_line_with_a_code(workstation: Workstation) -> None:
     workstation.run("key", "revoke", "00000000", status=2)
 
 
+def test_a_key_file_that_others_may_read_is_refused_with_the_command_that_mends_it(
+    workstation: Workstation,
+) -> None:
+    (path,) = (workstation.directory / "keys").glob("timestamp-*.pem")
+    path.chmod(0o644)
+    shown = workstation.run("refresh", status=2)
+    assert f"chmod 600 keys/{path.name}" in shown
+    assert "[key.invalid]" in shown
+    path.chmod(0o600)
+    workstation.run("refresh")
+
+
 def test_development_keys_have_no_passphrase(tmp_path: Path) -> None:
     workstation = Workstation(tmp_path)
     del workstation.environment["EDGE_FLEET_PASSPHRASE"]
