@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -25,7 +26,6 @@ ROUNDS = 21  # turns of each model; the first is not counted
 ROUND_S = 0.05  # aimed length of a turn, seconds
 LEAST_RUNS = 3  # in a turn
 MOST_RUNS = 2000  # in a turn
-START_S = 600  # longest wait for a model to load, seconds
 
 
 def measure(
@@ -83,10 +83,12 @@ class _Child:
         one_thread = dict.fromkeys(
             ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"
         )
+        self._said = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tools.quantize.measure"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=self._said,
             env={**os.environ, **one_thread, "PYTHONPATH": path, "ORT_DISABLE_TELEMETRY": "1"},
             text=True,
         )
@@ -101,6 +103,7 @@ class _Child:
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.communicate()
+        self._said.close()
 
     def turn(self) -> list[float]:
         """Seconds of each run of one turn."""
@@ -127,7 +130,10 @@ class _Child:
 
     def _end(self) -> str:
         status = self._process.wait()
-        return f"its process ended by signal {-status}" if status < 0 else f"exit status {status}"
+        self._said.seek(0)
+        last = self._said.read().decode(errors="replace").strip().splitlines()[-1:]
+        end = f"ended by signal {-status}" if status < 0 else f"ended with status {status}"
+        return ": ".join([f"its process {end}", *last])
 
 
 # The program in the child

@@ -21,7 +21,7 @@ def figures(report: Report) -> list[str]:
         _figure("Size", [_size(o, report) for o in outcomes if o.figures.size]),
         _figure(f"Median time per {report.unit}", [_time(o, report) for o in timed]),
         _figure("Score by slice, before and after", _scores(report, shown)),
-        _figure("Signal to quantization noise, worst layers", _layers(shown)),
+        _figure("Signal to the noise that a layer adds, worst layers", _layers(shown)),
     ]
 
 
@@ -95,6 +95,7 @@ def _layers(shown: Outcome | None) -> list[Bar]:
     if shown is None:
         return []
     return [
-        (layer.name, max(layer.sqnr_db, 0.0), f"{layer.sqnr_db:.1f} dB", MADE)
+        (layer.name, max(value, 0.0), f"{value:.1f} dB", MADE)
         for layer in shown.layers[:LAYERS_DRAWN]
+        for value in [layer.sqnr_db if layer.own_db is None else layer.own_db]
     ]

@@ -27,11 +27,11 @@ def tables(report: Report) -> list[Table]:
         found.append(_scores(report, shown))
     if shown and shown.layers:
         rows = [
-            (layer.name, layer.operator, f"{layer.sqnr_db:.1f} dB")
+            (layer.name, layer.operator, _decibels(layer.own_db), _decibels(layer.sqnr_db))
             for layer in shown.layers[:LAYERS_SHOWN]
         ]
         title = f"Largest quantization error ({shown.recipe})"
-        found.append((title, ("layer", "operator", "signal to noise"), rows))
+        found.append((title, ("layer", "operator", "its own noise", "with noise before it"), rows))
     return found
 
 
@@ -83,6 +83,11 @@ def remarks(report: Report) -> list[str]:
     """Warnings and notes."""
     notes = [f"{o.recipe}: {note}" for o in report.tried for note in o.notes]
     return [*(f"Warning: {text}" for text in report.warnings), *notes, f"On {report.machine}"]
+
+
+def _decibels(value: float | None) -> str:
+    """Signal to noise; less is worse."""
+    return "" if value is None else f"{value:.1f} dB"
 
 
 def size(count: int) -> str:

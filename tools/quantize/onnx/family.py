@@ -8,11 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.engines.base import Session
 from tools.quantize.family import (
     Artifact,
     Description,
-    GoldenInput,
     LayerError,
     Probe,
     Progress,
@@ -31,11 +29,9 @@ from tools.quantize.onnx.recipes import (
 )
 from tools.quantize.package import digest
 from tools.quantize.tensors import metrics, session
+from tools.quantize.tensors.golden import golden_cases
 from tools.quantize.tensors.samples import Samples
 
-GOLDEN_CASES = 4
-#: Outputs of two processors differ by rounding; of what the output spans, so much is allowed.
-GOLDEN_SHARE = 0.05
 COPIES = 6  # of a model in memory at the peak: read, prepared, quantized, two sessions, activations
 RUNTIME = 300 * 2**20  # bytes that the libraries take
 
@@ -78,16 +74,14 @@ class OnnxFamily:
         given = self.given
         found = hashlib.sha256(digest(given.path).encode())
         for samples in (given.evaluation, given.calibration):
-            for name, array in samples.inputs.items():
-                found.update(name.encode() + np.ascontiguousarray(array).tobytes())
-            found.update(repr((samples.labels, samples.targets, tuple(samples.slices))).encode())
+            found.update(samples.digest())
         found.update(repr((given.metric, given.output, given.per_channel)).encode())
         return f"onnx-{found.hexdigest()[:24]}"
 
     def needs_bytes(self) -> int:
         """A few copies of the weights, and the sets."""
         sets = (self.given.evaluation, self.given.calibration)
-        held = sum(array.nbytes for samples in sets for array in samples.inputs.values())
+        held = sum(samples.nbytes for samples in sets)
         return COPIES * source.size(self.given.path) + 2 * held + RUNTIME
 
     def original(self, directory: Path, progress: Progress) -> Artifact:
@@ -154,13 +148,3 @@ class OnnxFamily:
             )
         finally:
             loaded.close()
-
-
-def golden_cases(loaded: Session, samples: Samples) -> list[GoldenInput]:
-    """A few samples; the tolerance is a share of what the outputs span over them."""
-    cases = list(session.batches(loaded, samples.first(GOLDEN_CASES), 1))
-    results = [array for case in cases for array in loaded.run(case).values()]
-    floats = [a for a in results if a.dtype.kind == "f"]
-    span = max((float(np.ptp(np.concatenate([a.ravel() for a in floats]))),) if floats else (0.0,))
-    tolerance = max(float(f"{GOLDEN_SHARE * span:.3g}"), 1e-5) if floats else 2.0
-    return [GoldenInput(f"sample-{i}", case, tolerance) for i, case in enumerate(cases)]

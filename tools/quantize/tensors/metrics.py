@@ -5,6 +5,7 @@ model, as the share of equal decisions where the output is a row of classes and 
 similarity of the outputs otherwise; both say nothing about how good the float model is.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ from tools.quantize.family import Score
 from tools.quantize.tensors.samples import Samples
 
 Floats = NDArray[np.float64]
+_DIGITS = re.compile(r"([0-9]+)")
 MOST_CLASSES = 10_000
 
 #: Per-sample values of a metric, from the outputs, the original's outputs and the set.
@@ -104,15 +106,20 @@ def _allowed(asked: str, samples: Samples) -> str:
 def scores(
     names: Sequence[str], outputs: Floats, original: Floats, samples: Samples
 ) -> list[Score]:
-    """Each metric over the whole set, then by slice."""
+    """Each metric over the whole set; the deciding one by slice too."""
     found: list[Score] = []
-    groups = sorted(set(samples.slices))
+    groups = sorted(set(samples.slices), key=_natural)
     members = np.array(samples.slices, dtype=object)
     for name in names:
         metric, higher = METRICS[name]
         values = metric(outputs, original, samples)
         found.append(Score(name, float(values.mean()), "all", len(values), higher))
-        for group in groups if len(groups) > 1 else ():
+        for group in groups if len(groups) > 1 and name == names[0] else ():
             part = values[members == group]
             found.append(Score(name, float(part.mean()), group, len(part), higher))
     return found
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    """A key that puts "class 2" before "class 10"."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in _DIGITS.split(text)]

@@ -13,6 +13,7 @@ folder
 """
 
 import csv
+import hashlib
 import math
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -54,6 +55,20 @@ class Samples:
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the inputs take."""
+        return sum(array.nbytes for array in self.inputs.values())
+
+    def digest(self) -> bytes:
+        """SHA-256 of everything in it."""
+        found = hashlib.sha256(repr((sorted(self.inputs), tuple(self.slices))).encode())
+        for array in (*self.inputs.values(), self.labels, self.targets):
+            if array is not None:
+                found.update(repr((array.dtype.str, array.shape)).encode())
+                found.update(np.ascontiguousarray(array).tobytes())
+        return found.digest()
 
     def first(self, count: int) -> "Samples":
         """A part from the beginning."""
@@ -98,7 +113,11 @@ def read_samples(path: Path, specs: Sequence[TensorSpec]) -> Samples:
 
 
 def generated(specs: Sequence[TensorSpec], count: int = GENERATED, seed: int = 0) -> Samples:
-    """Samples made up from a seed: normal for real inputs, uniform over the type for integers."""
+    """Samples made up from a seed.
+
+    Smooth pictures for inputs with two long axes, else normal for real inputs and uniform over the
+    type for integers: on plain noise a picture classifier says one class for ever.
+    """
     random = np.random.default_rng(seed)
     inputs = {spec.name: _generate(random, spec, count) for spec in specs}
     about = (
@@ -116,15 +135,34 @@ def sample_shape(spec: TensorSpec) -> tuple[int, ...]:
 def _generate(random: np.random.Generator, spec: TensorSpec, count: int) -> Array:
     shape, dtype = (count, *sample_shape(spec)), NUMPY_DTYPES[spec.dtype]
     if dtype.kind == "f":
-        return random.standard_normal(shape).astype(dtype)
+        real = _pictures(random, shape) if _is_picture(shape) else random.standard_normal(shape)
+        return real.astype(dtype)
     if dtype.kind == "b":
         return random.random(shape) < 0.5
     if dtype.kind not in "iu":
         raise BadPayload(f"no samples of {spec.dtype} can be made up", where=spec.name)
-    limits = np.iinfo(dtype)
     if dtype.itemsize > 1:  # indices: small ones are valid everywhere
         return random.integers(0, 2, shape).astype(dtype)
+    limits = np.iinfo(dtype)
+    if _is_picture(shape):
+        return (limits.min + 255 * _pictures(random, shape)).astype(dtype)
     return random.integers(limits.min, limits.max + 1, shape).astype(dtype)
+
+
+def _is_picture(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 4 and min(shape[1:3]) >= 16
+
+
+def _pictures(random: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Blotches of several sizes, from 0 to 1, [n, h, w, c]."""
+    count, height, width, channels = shape
+    total = np.zeros(shape)
+    for cells in (2, 4, 8):
+        coarse = random.random((count, cells, cells, channels)) / cells
+        rows, columns = np.arange(height) * cells // height, np.arange(width) * cells // width
+        total += coarse[:, rows][:, :, columns]
+    total -= total.min(axis=(1, 2, 3), keepdims=True)
+    return np.asarray(total / total.max(axis=(1, 2, 3), keepdims=True))
 
 
 def _single(specs: Sequence[TensorSpec], path: Path) -> TensorSpec:

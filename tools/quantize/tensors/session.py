@@ -68,7 +68,12 @@ def matched(specs: Sequence[TensorSpec], samples: Samples) -> list[Array]:
 
 
 def outputs(
-    session: Session, samples: Samples, progress: Progress, output: str = ""
+    session: Session,
+    samples: Samples,
+    progress: Progress,
+    output: str = "",
+    *,
+    batch: int = BATCH,
 ) -> NDArray[np.float64]:
     """One output of every sample, in real values, [n, ...].
 
@@ -78,7 +83,7 @@ def outputs(
     spec = output_spec(session, output)
     parts = []
     done = 0
-    for tensors in batches(session, samples):
+    for tensors in batches(session, samples, batch):
         result = session.run(tensors)[spec.name]
         parts.append(dequantize(result, spec.quantization) if spec.quantization else result)
         done += len(next(iter(tensors.values())))

@@ -1,0 +1,69 @@
+"""`edge-quantize tflite`."""
+
+from pathlib import Path
+
+import click
+
+from agent.errors import BadModel, BadRequest
+from agent.types import TensorSpec
+from tools.quantize.family import Artifact
+from tools.quantize.goal import Goal, goal_options
+from tools.quantize.run import quantize
+from tools.quantize.tensors.metrics import METRICS
+from tools.quantize.tensors.samples import generated, read_samples
+from tools.quantize.tensors.session import opened, real_values
+from tools.quantize.tflite import model
+from tools.quantize.tflite.family import TfliteFamily
+
+LEAST_QUANTIZED = 0.5  # of the weights
+
+
+@click.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@goal_options
+@click.option(
+    "--float",
+    "reference",
+    type=click.Path(path_type=Path),
+    help="The float file of the same model, to compare with.",
+)
+@click.option(
+    "--metric",
+    type=click.Choice([*METRICS, ""]),
+    default="",
+    show_choices=False,
+    help=f"What is judged by: {', '.join(METRICS)}; by default what the set allows.",
+)
+@click.option("--task", default="tensor", show_default=True, help="Of the manifest.")
+def tflite(source: Path, goal: Goal, reference: Path | None, metric: str, task: str) -> None:
+    """Check, judge and package SOURCE, a quantized TensorFlow Lite file.
+
+    Integers in the evaluation set are stored values of SOURCE's input, real values are real.
+    """
+    path = model.check_file(source)
+    if reference:
+        model.check_file(reference)
+    elif goal.max_drop or goal.max_slice_drop:
+        raise BadRequest(
+            "what was lost cannot be told without the float model",
+            where="--max-drop",
+            hint="Give its file with --float",
+        )
+    specs = _inputs(path)
+    if model.quantized_share(path) < LEAST_QUANTIZED:
+        raise BadModel(
+            "most of its weights are not quantized",
+            where=str(path),
+            hint="Convert it with the TensorFlow Lite converter's int8 option, or quantize ONNX",
+        )
+    given = read_samples(goal.evaluate, specs) if goal.evaluate else generated(specs)
+    family = TfliteFamily(path, reference, real_values(given, specs), metric, task)
+    quantize(family, goal, str(source), "tflite")
+
+
+def _inputs(path: Path) -> list[TensorSpec]:
+    session = opened(Artifact(path.parent, {path.name: "model"}, "tflite"))
+    try:
+        return list(session.inputs)
+    finally:
+        session.close()

@@ -1,0 +1,148 @@
+"""A TensorFlow Lite file, judged against the float file of the same model."""
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.types import Array
+from tools.quantize.family import Artifact, Description, LayerError, Probe, Progress, Recipe, Score
+from tools.quantize.package import digest
+from tools.quantize.tensors import metrics, session
+from tools.quantize.tensors.golden import golden_cases
+from tools.quantize.tensors.samples import Samples
+from tools.quantize.tflite import model
+
+MODEL = "model.tflite"
+COPIES = 4
+RUNTIME = 200 * 2**20  # bytes that the libraries take
+COMPARED = 16  # samples
+
+
+@dataclass(frozen=True, slots=True)
+class AsGiven:
+    """The file as its converter made it."""
+
+    quantized: Path
+    name: str = "as-given"
+    summary: str = "quantized by its converter"
+
+    def build(self, original: Artifact, directory: Path, progress: Progress) -> Artifact:  # noqa: ARG002
+        """Take the file."""
+        shutil.copyfile(self.quantized, directory / MODEL)
+        return Artifact(directory, {MODEL: "model"}, "tflite")
+
+    def sparing(self, layers: Sequence[LayerError]) -> Recipe | None:  # noqa: ARG002
+        """Nothing here can be changed."""
+        return None
+
+
+@dataclass(slots=True)
+class TfliteFamily:
+    """A quantized file, and its float one where there is one.
+
+    Attributes:
+        quantized: the file that is packaged.
+        reference: the float file.
+        evaluation: real values, not stored ones.
+        metric: asked for by name; empty takes what the set allows.
+        task: of the manifest.
+    """
+
+    quantized: Path
+    reference: Path | None
+    evaluation: Samples
+    metric: str = ""
+    task: str = "tensor"
+    _wanted: NDArray[np.float64] | None = field(default=None, init=False)
+
+    @property
+    def comparable(self) -> bool:
+        """Whether there is a float file."""
+        return self.reference is not None
+
+    @property
+    def key(self) -> str:
+        """Digest of the files, the set and the metric."""
+        found = hashlib.sha256(digest(self.quantized).encode() + self.metric.encode())
+        found.update(digest(self.reference).encode() if self.reference else b"")
+        found.update(self.evaluation.digest())
+        return f"tflite-{found.hexdigest()[:24]}"
+
+    def needs_bytes(self) -> int:
+        """A few copies of the files, and the set."""
+        files = [path for path in (self.quantized, self.reference) if path]
+        return COPIES * sum(path.stat().st_size for path in files) + (
+            2 * self.evaluation.nbytes + RUNTIME
+        )
+
+    def original(self, directory: Path, progress: Progress) -> Artifact:
+        """The float file, or the quantized one where there is none."""
+        progress("Reading", 0.0)
+        shutil.copyfile(self.reference or self.quantized, directory / MODEL)
+        artifact = Artifact(directory, {MODEL: "model"}, "tflite")
+        session.opened(artifact).close()
+        return artifact
+
+    def recipes(self) -> Sequence[Recipe]:
+        """The file as it is."""
+        return [AsGiven(self.quantized)]
+
+    def evaluate(
+        self, original: Artifact, artifact: Artifact, progress: Progress
+    ) -> Sequence[Score]:
+        """Metrics of the first output; without a float file only those that need none."""
+        if self._wanted is None:
+            self._wanted = self._outputs(original, progress)
+        outputs = self._outputs(artifact, progress)
+        names = metrics.chosen(self.evaluation, outputs.shape[1:], self.metric)
+        if not self.comparable:
+            names = [name for name in names if "float model" not in name]
+        return metrics.scores(names, outputs, self._wanted, self.evaluation)
+
+    def _outputs(self, artifact: Artifact, progress: Progress) -> NDArray[np.float64]:
+        loaded = session.opened(artifact)
+        try:  # one at a time: a converter may have fixed the batch inside the graph
+            return session.outputs(loaded, self.evaluation, progress, batch=1)
+        finally:
+            loaded.close()
+
+    def parameters(self, artifact: Artifact) -> int:
+        """Number of weights."""
+        return sum(model.Tensors(artifact.model).weights().values())
+
+    def worst_layers(self, original: Artifact, made: Artifact) -> Sequence[LayerError]:
+        """Layers by the noise they add."""
+        some = self.evaluation.first(COMPARED)
+        before, after = _feeds(original, some), _feeds(made, some)
+        return model.layer_errors(original.model, made.model, list(zip(before, after, strict=True)))
+
+    def probe(self, artifact: Artifact) -> Probe:
+        """One inference of the first sample."""
+        return session.probe(artifact, self.evaluation)
+
+    def describe(self, artifact: Artifact) -> Description:
+        """The file's own tensors, and golden cases from the evaluation set."""
+        loaded = session.opened(artifact)
+        try:
+            return Description(
+                self.task,
+                loaded.inputs,
+                loaded.outputs,
+                golden=golden_cases(loaded, self.evaluation),
+                data=self.evaluation.about,
+            )
+        finally:
+            loaded.close()
+
+
+def _feeds(artifact: Artifact, samples: Samples) -> list[list[Array]]:
+    loaded = session.opened(artifact)
+    try:
+        return [list(tensors.values()) for tensors in session.batches(loaded, samples, 1)]
+    finally:
+        loaded.close()
