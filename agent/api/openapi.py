@@ -87,6 +87,7 @@ class _Types:
     def __init__(self, routes: Sequence[Route]) -> None:
         bodies = [r.operation.body for r in routes if r.operation.body is not None]
         answers = [r.operation.answer for r in routes if r.operation.answer is not None]
+        answers += [r.operation.error for r in routes if r.operation.error is not None]
         taken, known = _schemas(bodies)
         given, more = _schemas([Error, *answers])
         self.components = dict(sorted({**_sent(more), **_standard(known)}.items()))
@@ -151,7 +152,10 @@ def _responses(told: Operation, types: _Types) -> dict[str, Any]:
     if told.answer is not None or told.answer_media:
         answer["content"] = types.content(told.answer, *told.answer_media)
     statuses = {str(status): answer for status in (200, *told.also)}
-    return {**statuses, "default": {"$ref": "#/components/responses/Error"}}
+    error: dict[str, Any] = {"$ref": "#/components/responses/Error"}
+    if told.error is not None:
+        error = {"description": "Refused", "content": types.content(told.error)}
+    return {**statuses, "default": error}
 
 
 def _parameters(route: Route) -> Iterator[dict[str, Any]]:

@@ -150,6 +150,7 @@ class Operation:
         headers: further headers of the request and what they mean.
         also: statuses beside 200 that answer with the same type.
         body_required: whether an empty body is refused.
+        error: type of an error's JSON; None for the server's own form.
     """
 
     summary: str = ""
@@ -161,6 +162,7 @@ class Operation:
     headers: Mapping[str, str] = field(default_factory=dict)
     also: tuple[int, ...] = ()
     body_required: bool = True
+    error: Any = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

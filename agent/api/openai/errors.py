@@ -1,6 +1,6 @@
 """Errors as OpenAI's clients read them."""
 
-from typing import Any
+from typing import TypedDict
 
 from agent.api.http.errors import Problem, Rejection, retry_after, status_of
 from agent.api.http.messages import JSON, Response, encode_json
@@ -19,6 +19,21 @@ _TYPES = {
 _CODES = {ContextOverflow.code: "context_length_exceeded", NotFound.code: "model_not_found"}
 
 
+class ErrorFields(TypedDict):
+    """What is wrong, in OpenAI's words."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class ErrorBody(TypedDict):
+    """An error as OpenAI's clients read it."""
+
+    error: ErrorFields
+
+
 def problem_response(problem: Problem) -> Response:
     """A whole response."""
     if isinstance(problem, Rejection):
@@ -26,9 +41,9 @@ def problem_response(problem: Problem) -> Response:
     return _response(problem, status_of(problem), retry_after(problem))
 
 
-def body(error: AgentError, status: int) -> dict[str, Any]:
+def body(error: AgentError, status: int) -> ErrorBody:
     """The error's body; also an event in a stream that has begun."""
-    described = {
+    described: ErrorFields = {
         "message": str(error),
         "type": _TYPES.get(status, "invalid_request_error"),
         "param": error.where or None,

@@ -1,6 +1,6 @@
 """An answer as server-sent events."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -35,5 +35,5 @@ async def events(
         yield DONE
 
 
-def _event(value: dict[str, Any]) -> bytes:
+def _event(value: Mapping[str, Any]) -> bytes:
     return b"data: %b\n\n" % encode_json(value)

@@ -7,7 +7,7 @@ from typing import Any
 from agent.api.callers import Role
 from agent.api.http.messages import Answer, Operation, Request, Route, Stream, json_response
 from agent.api.openai.chats import Chat, Completion, Writing
-from agent.api.openai.errors import problem_response
+from agent.api.openai.errors import ErrorBody, problem_response
 from agent.api.openai.events import events
 from agent.api.openai.requests import ChatRequest, CompletionRequest, decoded
 from agent.api.openai.writing import text_session
@@ -20,19 +20,21 @@ ANSWER_S = 600.0  # for a whole answer that is not streamed, or a streamed one's
 
 
 _STREAMED = ("text/event-stream",)
-_MODELS = Operation("Every installed model, in OpenAI's words", answer=dict[str, Any])
-_MODEL = Operation("One installed model, in OpenAI's words", answer=dict[str, Any])
+_MODELS = Operation("Every installed model", answer=dict[str, Any], error=ErrorBody)
+_MODEL = Operation("One installed model", answer=dict[str, Any], error=ErrorBody)
 _CHAT = Operation(
     "Go on with a conversation; streamed on request",
     body=ChatRequest,
     answer=dict[str, Any],
     answer_media=_STREAMED,
+    error=ErrorBody,
 )
 _COMPLETION = Operation(
     "Go on with a text; streamed on request",
     body=CompletionRequest,
     answer=dict[str, Any],
     answer_media=_STREAMED,
+    error=ErrorBody,
 )
 
 
