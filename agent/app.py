@@ -29,7 +29,9 @@ from agent.pipelines.spec import PipelineSpec
 from agent.registry import LoadedModel, Models, Registry
 from agent.store.db import Database
 from agent.store.outbox import Outbox
+from agent.sync.escalation import Escalations
 from agent.sync.link import Link
+from agent.sync.policy import Policies
 from agent.sync.settings import LinkSettings, Will
 from agent.sync.sparkplug.commands import obey
 from agent.sync.sparkplug.session import NodeName, SparkplugWire
@@ -132,6 +134,7 @@ class App:
 
     def _start_sync(self) -> None:
         self.link: Link | None = None
+        self.escalations: Escalations | None = None
         if self.config.sync is None:
             return
         settings = _identified(self.config.sync, self.config.device.id)
@@ -143,6 +146,7 @@ class App:
         )
         if wire:
             obey(wire, self.link, self.uplink)
+        self._start_escalations(self.link)
         self._closing("link", self.link.close)
         self._closing("uplink", self._close_uplink)
         self.link.start()
@@ -150,6 +154,19 @@ class App:
 
     def _sparkplug(self, group: str) -> SparkplugWire | None:
         return SparkplugWire(NodeName(group, self.topics.device), self.clock) if group else None
+
+    def _start_escalations(self, link: Link) -> None:
+        self.escalations = Escalations(
+            self.database,
+            topics=self.topics,
+            clock=self.clock,
+            events=self.events,
+            metrics=self.metrics,
+            settings=self.config.escalation,
+            policies=Policies(self.config.policy),
+        )
+        self.escalations.start(link)
+        self._closing("escalations", self.escalations.close)
 
     async def _close_uplink(self) -> None:
         """Send what is queued, if there is someone to send it to; the rest goes after the start."""
@@ -199,6 +216,7 @@ class App:
             pipelines=self.pipelines,
             outbox=self.outbox,
             link=self.link,
+            escalations=self.escalations,
             device=self.config.device.id,
             events=self.events,
             metrics=self.metrics,

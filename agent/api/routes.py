@@ -1,5 +1,6 @@
 """Every path of the local API, and what answers it."""
 
+from agent.api.escalations import EscalationRoutes
 from agent.api.http.messages import Route
 from agent.api.native import Native
 from agent.api.openai.routes import OpenAi
@@ -17,5 +18,12 @@ def routes(service: Service, settings: ApiSettings) -> list[Route]:
         *SharedMemory(service.regions).routes(),
         *Native(service, settings).routes(),
         *OpenAi(service).routes(),
+        *_escalation_routes(service),
     ]
     return [*table, Document(table).route]
+
+
+def _escalation_routes(service: Service) -> list[Route]:
+    if service.escalations is None:
+        return []
+    return EscalationRoutes(service.escalations, service.clock).routes()

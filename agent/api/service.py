@@ -7,7 +7,7 @@ models (`repository`) are parts of it with files of their own.
 import asyncio
 import dataclasses
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent import __version__
 from agent.api.admission import Admission
@@ -20,6 +20,7 @@ from agent.api.answers import (
     Submitted,
     TensorMetadata,
 )
+from agent.api.doubt import Doubts
 from agent.api.figures import model_figures, outbox_status, serving_figures
 from agent.api.inference import Inference
 from agent.api.openai.writing import Writers, WritingMetrics
@@ -37,6 +38,9 @@ from agent.telemetry.exposition import render
 from agent.telemetry.metrics import Metrics
 from agent.telemetry.probes import Probes
 from agent.types import TensorSpec
+
+if TYPE_CHECKING:
+    from agent.sync.escalation import Escalations
 
 DECODE_INLINE_BELOW = 32 * 1024  # bytes: larger readings are decoded in a thread
 
@@ -60,6 +64,8 @@ class Service:
         writers: the verb that has language models write.
         repository: the verbs about models.
         regions: shared memory that callers registered.
+        escalations: questions to people and larger models; None on a device without them.
+        doubts: inference whose doubtful answers become escalations.
         starting: why the agent is not ready yet or any more; empty when it is.
     """
 
@@ -75,6 +81,7 @@ class Service:
         pipelines: PipelinesPort | None = None,
         outbox: OutboxPort | None = None,
         link: LinkPort | None = None,
+        escalations: "Escalations | None" = None,
         max_running: int = 64,
     ) -> None:
         self.metrics = metrics
@@ -91,6 +98,9 @@ class Service:
         self.admission = Admission(max_running)
         self.inference = Inference(models, self.admission, InferenceMetrics(metrics))
         self.writers = Writers(WritingMetrics(metrics))
+        self.clock = clock
+        self.escalations = escalations
+        self.doubts = Doubts(self.inference, escalations)
         self.regions = Regions()
         self.repository = ModelRepository(models, self.inference.metrics, pipelines)
         self._outbox_messages = metrics.gauge(

@@ -7,6 +7,7 @@ import msgspec
 
 from agent.api import answers
 from agent.api.callers import Role
+from agent.api.doubt import Query
 from agent.api.http.messages import Answer, Operation, Request, Response, Route, json_response
 from agent.api.inference import Call
 from agent.api.oip.messages import InferenceRequest, InferenceResponse
@@ -36,7 +37,8 @@ _INFER = Operation(
     answer_media=(BINARY,),
     headers={
         "Inference-Header-Content-Length": "bytes of JSON before binary tensors; "
-        "0 when the body is one raw tensor; without it all of the body is JSON"
+        "0 when the body is one raw tensor; without it all of the body is JSON",
+        "Prefer": "escalate=POLICY asks a person where the model is unsure; wait=SECONDS for the answer",
     },
 )
 
@@ -95,7 +97,7 @@ class OpenInference:
             table += [
                 Route("GET", model, self.model, max_body=0, operation=_MODEL),
                 Route("GET", f"{model}/ready", self.model_ready, max_body=0, operation=_LOADED),
-                Route("POST", f"{model}/infer", self.infer, Role.APP, operation=_INFER),
+                Route("POST", f"{model}/infer", self.infer, Role.APP, operation=_INFER, waits=True),
             ]
         return table
 
@@ -121,9 +123,13 @@ class OpenInference:
     def infer(self, request: Request) -> "Answer | Awaitable[Answer]":
         name, version = _model(request)
         shared = self._service.regions.of(request.caller)
-        reply = self._service.inference.infer(
-            Call(name, version, request.body, header_length(request), shared)
-        )
+        call = Call(name, version, request.body, header_length(request), shared)
+        doubts = self._service.doubts
+        policy = doubts.policy(name, request.headers.get(b"prefer", b""))
+        if policy is not None:
+            query = Query(call, policy, request.caller.uid, request.wait_s)
+            return self._later(doubts.infer(query))
+        reply = self._service.inference.infer(call)
         if isinstance(reply, tuple):
             return reply_response(reply)
         return self._later(reply)

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,20 @@ from agent.errors import BadConfig
 from agent.logs import LogFormat, LogLevel
 from agent.pipelines.spec import PipelineLimits, PipelineSpec
 from agent.store.outbox import OutboxLimits
+from agent.sync.policy import EscalationPolicy, EscalationSettings
 from agent.sync.settings import LinkSettings
 
 #: Tables whose keys the environment can set.
-ENVIRONMENT_TABLES = ("device", "daemon", "models", "api", "sync", "outbox", "pipelines")
+ENVIRONMENT_TABLES = (
+    "device",
+    "daemon",
+    "models",
+    "api",
+    "sync",
+    "outbox",
+    "pipelines",
+    "escalation",
+)
 
 _SEGMENT = re.compile(r"[^/+#\s\x00-\x1f]{1,64}")
 
@@ -129,14 +140,14 @@ class Config:
     sync: LinkSettings | None = None
     outbox: OutboxLimits = field(default_factory=OutboxLimits)
     pipelines: PipelineLimits = field(default_factory=PipelineLimits)
+    escalation: EscalationSettings = field(default_factory=EscalationSettings)
+    policy: tuple[EscalationPolicy, ...] = ()
     pipeline: tuple[PipelineSpec, ...] = ()
     source: tuple[SourceSettings, ...] = ()
 
     def __post_init__(self) -> None:
-        names = [spec.name for spec in self.pipeline]
-        for index, name in enumerate(names):
-            if name in names[:index]:
-                raise BadConfig(f'a second pipeline is named "{name}"', where="pipeline")
+        _refuse_repeats("pipeline", [spec.name for spec in self.pipeline])
+        _refuse_repeats("policy", [policy.name for policy in self.policy])
 
     def anchored(self, base: Path) -> "Config":
         """The same with relative paths made relative to `base`, the file's own directory."""
@@ -152,6 +163,12 @@ class Config:
         links = [self.sync] if self.sync else []
         links += [source.link for source in self.source]
         return tuple(url for link in links for url in link.brokers)
+
+
+def _refuse_repeats(table: str, names: Sequence[str]) -> None:
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise BadConfig(f'a second {table} is named "{name}"', where=table)
 
 
 def _anchor(value: Any, base: Path) -> Any:

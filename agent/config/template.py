@@ -23,6 +23,7 @@ from agent.config.settings import (
 )
 from agent.pipelines.spec import PipelineLimits, PipelineSpec
 from agent.store.outbox import OutboxLimits
+from agent.sync.policy import EscalationPolicy, EscalationSettings
 from agent.sync.settings import LinkSettings
 
 _ATTRIBUTE = re.compile(r"^(\w+): (.*)$")
@@ -71,6 +72,8 @@ def starter(*, device_id: str = "", broker: str = "", system: bool = False) -> s
         *table("[pipelines]", PipelineLimits),
         *table("[[pipeline]]", PipelineSpec, pipeline),
         *table("[[source]]", SourceSettings, live=False),
+        *table("[escalation]", EscalationSettings),
+        *table("[[policy]]", EscalationPolicy, live=False),
     ]
     return "\n".join(parts)
 

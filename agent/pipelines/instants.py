@@ -98,15 +98,6 @@ def as_float(value: float) -> float:
         return math.inf
 
 
-def rfc3339(seconds: float) -> str:
-    """The instant as RFC 3339 in UTC with milliseconds; what cannot be a date is sent as epoch 0."""
-    try:
-        moment = datetime.fromtimestamp(seconds, UTC)
-    except (ValueError, OverflowError, OSError):
-        moment = datetime.fromtimestamp(0, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def _moment(text: str) -> datetime | None:
     try:
         return datetime.fromisoformat(text)

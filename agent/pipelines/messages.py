@@ -10,15 +10,18 @@ from typing import Any, Protocol
 
 import msgspec
 
-from agent.clock import Clock
+from agent.clock import Clock, rfc3339
 from agent.ids import uuid7
 from agent.pipelines.detector import Alarm, Outcome, SensorShare
-from agent.pipelines.instants import rfc3339
 from agent.pipelines.summary import Summary
+from agent.store.cases import Case
 from agent.types import Message, MessageClass
 
 #: Sensors named in a warning, those with the largest share first.
 MAX_SHARES = 16
+
+#: An answer to a warning is of use for so long, seconds.
+CASE_DEADLINE_S = 7 * 86_400.0
 
 _ENCODER = msgspec.json.Encoder()
 
@@ -71,6 +74,14 @@ class Sender:
         id_ = uuid7(self.clock)
         body = {"stream": stream, "model": model, **describe(alarm)}
         return self._message("escalation", id_, self.topics.escalation(id_), body)
+
+    def case(self, message: Message, model: str, alarm: Alarm, digest: str) -> Case:
+        """The case of a warning: somebody may say whether it was one."""
+        name, _, version = model.partition(" ")
+        return Case(
+            message.id, None, message.id, alarm.id, name, version, digest,
+            message.created, message.created + CASE_DEADLINE_S, message.payload,
+        )  # fmt: skip
 
     def learned(self, stream: str, model: str, at: float) -> Message:
         """A report: the stream's healthy past is known, scores count from here."""

@@ -15,6 +15,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from sqlite3 import Connection
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ from agent.pipelines.names import check_stream
 from agent.pipelines.spec import PipelineLimits, PipelineSpec, pipeline_for
 from agent.pipelines.stream import Stream, StreamStatus, Work
 from agent.pipelines.waiting import Waiting
+from agent.store import cases as cases_table
 from agent.store import outbox as outbox_table
 from agent.store import streams as streams_table
 from agent.types import Event, Rows
@@ -271,6 +273,11 @@ class Pipelines:
             streams_table.save(connection, _KEY + name, work.state)
             if work.messages:
                 outbox_table.insert(connection, work.messages)
+            for case in work.cases:
+                with suppress(TooMany):  # the message goes all the same
+                    cases_table.open_case(connection, case)
+            for alarm in work.cleared:
+                cases_table.close_subject(connection, alarm)
 
         urgent = any(message.kind != "telemetry" for message in work.messages)
         try:

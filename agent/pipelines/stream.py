@@ -14,13 +14,14 @@ import msgspec
 
 from agent.errors import AgentError, BadPayload, EngineFailed
 from agent.pipelines.align import Aligner
-from agent.pipelines.detector import Detector, Outcome
+from agent.pipelines.detector import Alarm, Detector, Outcome
 from agent.pipelines.entries import Entry, Receipt, Single
 from agent.pipelines.messages import Sender, describe
 from agent.pipelines.repeats import Seen, digest
 from agent.pipelines.spec import PipelineSpec
 from agent.pipelines.summary import Summary, advance
 from agent.pipelines.waiting import coalesce
+from agent.store.cases import Case
 from agent.types import Event, Message, Rows
 
 _log = logging.getLogger(__name__)
@@ -72,6 +73,8 @@ class Work:
 
     Attributes:
         messages: rows for the outbox.
+        cases: of warnings that begin.
+        cleared: ids of warnings that end.
         events: for local listeners, after the commit.
         state: the stream's state, for the same transaction.
         results: one for each entry, in its order.
@@ -81,6 +84,8 @@ class Work:
     """
 
     messages: list[Message] = field(default_factory=list)
+    cases: list[Case] = field(default_factory=list)
+    cleared: list[str] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     state: bytes = b""
     results: list[Receipt | AgentError] = field(default_factory=list)
@@ -91,6 +96,8 @@ class Work:
     def add(self, other: "Work") -> None:
         """Take over what follows, but for its state."""
         self.messages += other.messages
+        self.cases += other.cases
+        self.cleared += other.cleared
         self.events += other.events
         self.results += other.results
         self.rows += other.rows
@@ -328,13 +335,23 @@ class Stream:
             work.messages.append(self._sender.learned(name, model, at))
             work.events.append(self._event("stream.learned", {"at": at}))
         for alarm in outcome.alarms:
-            work.messages.append(self._sender.alarm(name, model, alarm))
+            message = self._sender.alarm(name, model, alarm)
+            work.messages.append(message)
+            self._note_case(rows, message, alarm, work)
             work.events.append(self._event(f"anomaly.{alarm.kind}", describe(alarm)))
         self._saved.summary, ended = advance(
             self._saved.summary, self.spec.summary_every_s, rows, outcome
         )
         work.messages += [self._sender.summary(name, model, part, outcome) for part in ended]
         work.events.append(self._event("stream.scored", _progress(rows, outcome, self._saved)))
+
+    def _note_case(self, rows: Rows, message: Message, alarm: Alarm, work: Work) -> None:
+        """A warning that begins is a case for a person; one that ends closes it."""
+        if alarm.kind == "raised":
+            found = digest(rows).hex()
+            work.cases.append(self._sender.case(message, self._saved.model, alarm, found))
+        else:
+            work.cleared.append(alarm.id)
 
     def _event(self, kind: str, data: Mapping[str, Any]) -> Event:
         head = {"stream": self.name, "pipeline": self.spec.name, "model": self._saved.model}

@@ -46,6 +46,34 @@ class Topics:
         """The answer to an escalation."""
         return f"{self.escalation(id_)}/answer"
 
+    @property
+    def answers(self) -> str:
+        """Filter: the answers to every escalation of this device."""
+        return f"{self.root}/escalation/+/answer"
+
+    @property
+    def desired(self) -> str:
+        """Retained: what the operator wants."""
+        return f"{self.root}/twin/desired"
+
+    @property
+    def reported(self) -> str:
+        """Retained: what the device made of it."""
+        return f"{self.root}/twin/reported"
+
+    def command(self, name: str, id_: str) -> str:
+        """Something to be done once."""
+        return f"{self.root}/command/{level(name)}/{level(id_)}"
+
+    @property
+    def commands(self) -> str:
+        """Filter: every command for this device."""
+        return f"{self.root}/command/+/+"
+
+    def result(self, name: str, id_: str) -> str:
+        """What became of a command."""
+        return f"{self.command(name, id_)}/result"
+
     def report(self, kind: str) -> str:
         """Outcomes and health."""
         return f"{self.root}/report/{level(kind)}"

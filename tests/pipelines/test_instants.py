@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.clock import rfc3339
 from agent.errors import BadReading
-from agent.pipelines.instants import from_any, from_number, from_numbers, from_text, rfc3339
+from agent.pipelines.instants import from_any, from_number, from_numbers, from_text
 
 #: 1983 to 2286: no unit of one such instant can be taken for another.
 seconds = st.integers(410_000_000, 9_990_000_000)

@@ -286,7 +286,7 @@ class Connection(asyncio.Protocol):
     async def _outcome(self, request: Request, pending: "Awaitable[Answer] | Stream") -> Answer:
         if isinstance(pending, Stream):
             return pending
-        seconds = request.route.deadline_s or self._limits.request_deadline_s
+        seconds = (request.route.deadline_s or self._limits.request_deadline_s) + request.wait_s
         try:
             async with asyncio.timeout(seconds):
                 return await pending

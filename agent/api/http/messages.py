@@ -1,5 +1,6 @@
 """Requests, responses and how a response's head is written. Pure."""
 
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
@@ -13,9 +14,14 @@ T = TypeVar("T")
 
 JSON = b"application/json"
 NO_STORE = b"Cache-Control: no-store\r\n"
+MAX_WAIT_S = 300  # that a caller may prefer to wait in one request
+
+_WAIT = re.compile(rb"(?:^|,)\s*wait\s*=\s*\"?(\d{1,6})\"?\s*(?:[;,]|$)", re.IGNORECASE)
 
 REASONS: Mapping[int, bytes] = {
     200: b"OK",
+    201: b"Created",
+    202: b"Accepted",
     400: b"Bad Request",
     401: b"Unauthorized",
     403: b"Forbidden",
@@ -75,6 +81,13 @@ class Request:
             self.caller,
             self.keep_alive,
         )
+
+    @property
+    def wait_s(self) -> int:
+        """How long the caller prefers to wait for a result, seconds; 0 where that is not offered."""
+        header = self.headers.get(b"prefer") if self.route.waits else None
+        found = _WAIT.search(header) if header else None
+        return min(int(found[1]), MAX_WAIT_S) if found else 0
 
     @property
     def framed_by_length(self) -> bool:
@@ -178,6 +191,7 @@ class Route:
         deadline_s: until its answer, or a stream's beginning; None for the server's own, seconds.
         problem: what an error looks like to its clients; None for the server's own form.
         operation: how the route describes itself.
+        waits: whether a caller may prefer to wait longer than others (RFC 7240).
     """
 
     method: str
@@ -188,6 +202,7 @@ class Route:
     deadline_s: float | None = None
     problem: Callable[[Any], Response] | None = None
     operation: Operation = Operation()
+    waits: bool = False
     parts: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
