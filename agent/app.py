@@ -146,9 +146,9 @@ class App:
         )
         if wire:
             obey(wire, self.link, self.uplink)
-        self._start_escalations(self.link)
         self._closing("link", self.link.close)
         self._closing("uplink", self._close_uplink)
+        self._start_escalations(self.link)
         self.link.start()
         self.uplink.start()
 

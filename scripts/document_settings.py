@@ -15,6 +15,7 @@ from agent.config.settings import DaemonSettings, DeviceSettings, ModelsSettings
 from agent.config.template import describe, literal, summary
 from agent.pipelines.spec import PipelineLimits, PipelineSpec
 from agent.store.outbox import OutboxLimits
+from agent.sync.policy import EscalationPolicy, EscalationSettings
 from agent.sync.settings import LinkSettings
 
 PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
@@ -29,6 +30,8 @@ TABLES: tuple[tuple[str, type], ...] = (
     ("[pipelines]", PipelineLimits),
     ("[[pipeline]]", PipelineSpec),
     ("[[source]]", SourceSettings),
+    ("[escalation]", EscalationSettings),
+    ("[[policy]]", EscalationPolicy),
 )
 
 HEAD = """\

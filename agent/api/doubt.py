@@ -147,7 +147,8 @@ def read_opinion(
         if values is None and not size:
             return None
         flat = np.frombuffer(own, NUMPY_DTYPES[output["datatype"]]) if size else np.asarray(values)
-        rows = flat.astype(np.float64).reshape(-1, output["shape"][-1] if output["shape"] else 1)
+        classes = output["shape"][-1] if output["shape"] else 1
+        rows = flat.astype(np.float64).reshape(-1, max(classes, 1))
         return _least_sure(rows) if rows.size and np.isfinite(rows).all() else None
     return None
 

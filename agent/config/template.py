@@ -73,7 +73,7 @@ def starter(*, device_id: str = "", broker: str = "", system: bool = False) -> s
         *table("[[pipeline]]", PipelineSpec, pipeline),
         *table("[[source]]", SourceSettings, live=False),
         *table("[escalation]", EscalationSettings),
-        *table("[[policy]]", EscalationPolicy, live=False),
+        *table("[[policy]]", EscalationPolicy, {"name": "doors", "models": ["door-*"]}, live=False),
     ]
     return "\n".join(parts)
 

@@ -9,7 +9,7 @@ retained.
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, Self, TypeVar
@@ -165,13 +165,27 @@ class LinkThread:
 
 
 @contextmanager
-def connected(settings: LinkSettings, *, absent_s: float = ABSENT_S) -> Iterator[LinkThread]:
+def connected(
+    settings: LinkSettings,
+    *,
+    absent_s: float = ABSENT_S,
+    prepare: Callable[[Link], None] | None = None,
+) -> Iterator[LinkThread]:
     """A link in a thread, connected.
+
+    Args:
+        settings: of the link.
+        absent_s: as `Download`.
+        prepare: called with the link before it connects; what a session has kept comes before
+            anybody could subscribe afterwards.
 
     Raises:
         NotReachable: no broker accepts it within its time-out.
     """
-    with LinkThread(settings, absent_s=absent_s) as thread:
+    thread = LinkThread(settings, absent_s=absent_s)
+    if prepare is not None:
+        prepare(thread.link)
+    with thread:
         thread.run(_until_connected(thread.link, settings.connect_timeout_s))
         yield thread
 

@@ -19,6 +19,7 @@ from agent.cli.options import emit_json, emit_table, json_option
 from agent.errors import BadKey, BadRequest
 from agent.types import ModelRef
 from tools.fleet.brokers import broker_options, link_settings
+from tools.fleet.escalations import escalations
 from tools.fleet.keys import ID_DIGITS
 from tools.fleet.repository import Repository
 
@@ -242,6 +243,9 @@ def threshold(role: str, signatures: int, repository: Path, keys: Path) -> None:
     """How many of a role's keys must sign."""
     _open(repository, keys).set_threshold(role, signatures)
     click.echo(f"{role} needs {signatures} signatures from now on.")
+
+
+cli.add_command(escalations)
 
 
 class Passphrases:
