@@ -13,6 +13,7 @@ from agent.cli import run_command
 #: name -> (module:attribute, one line for the overview)
 FAMILIES: dict[str, tuple[str, str]] = {
     "onnx": ("tools.quantize.onnx.command:onnx", "A model in ONNX, to int8 or int4 weights."),
+    "torch": ("tools.quantize.onnx.command:torch", "A torch state dict with a builder, by ONNX."),
     "tflite": ("tools.quantize.tflite.command:tflite", "TensorFlow Lite, quantized already."),
 }
 

@@ -1,4 +1,4 @@
-"""`edge-quantize onnx`."""
+"""`edge-quantize onnx` and `edge-quantize torch`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,8 +8,9 @@ import click
 import numpy as np
 
 from agent.types import TensorSpec
+from tools.quantize import hub
 from tools.quantize.goal import Goal, goal_options
-from tools.quantize.onnx import source
+from tools.quantize.onnx import export, source
 from tools.quantize.onnx.family import OnnxFamily, OnnxSource
 from tools.quantize.onnx.recipes import check_calibration
 from tools.quantize.run import quantize
@@ -47,11 +48,32 @@ def tensor_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @goal_options
 @tensor_options
 def onnx(source_path: Path, goal: Goal, **options: Any) -> None:
-    """Quantize SOURCE, an ONNX file or a folder with one.
+    """Quantize SOURCE: an ONNX file, a folder with one, or a Hugging Face folder or name.
 
-    Without --out nothing is packaged: the report says what each recipe would give.
+    Without --out nothing is packaged: the report says what the recipe would give.
     """
-    run(source.find(source_path), goal, str(source_path), "onnx", **options)
+    found = hub.folder(source_path, goal.work)
+    if found.is_dir() and hub.is_transformers(found):
+        path = export.from_transformers(found, goal.work)
+    else:
+        path = source.find(found)
+    run(path, goal, str(source_path), "onnx", **options)
+
+
+@click.command()
+@click.argument("weights", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option(
+    "--builder",
+    required=True,
+    metavar="FILE.py:FUNCTION",
+    help="Returns the module and an example input; module:function does as well.",
+)
+@goal_options
+@tensor_options
+def torch(weights: Path, builder: str, goal: Goal, **options: Any) -> None:
+    """Quantize WEIGHTS, a torch state dict in safetensors, by way of ONNX."""
+    path = export.from_state_dict(weights, builder, goal.work)
+    run(path, goal, str(weights), "torch", **options)
 
 
 def run(

@@ -1,0 +1,163 @@
+"""From torch to an ONNX file: a state dict with a builder, or a Hugging Face folder.
+
+Needs the workstation extra. What was exported is kept in the work directory under the digest of what
+it was made of.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from agent.errors import BadModel, BadRequest, EngineMissing
+from agent.registry.layout import storage
+from tools.quantize import memory
+from tools.quantize.onnx.source import MODEL, refuse_pickle
+from tools.quantize.package import digest
+
+OPSET = 17  # the newest that every runtime of the fleet is sure to have
+COPIES = 4  # of the weights while exporting
+TORCH = 700 * 2**20  # bytes that torch itself takes
+
+Builder = Callable[[], tuple[Any, Any]]
+
+
+def from_state_dict(weights: Path, builder: str, work: Path) -> Path:
+    """Export a torch module with its weights.
+
+    Args:
+        weights: a safetensors file with the state dict.
+        builder: ``module:function`` or ``file.py:function``; the function returns the module and an
+            example input: a tensor, or a mapping of argument names to tensors. Free axis: the first.
+        work: the work directory.
+
+    Raises:
+        BadModel: a pickle, no safetensors, or weights that are not this module's.
+        BadRequest: there is no such builder.
+        EngineMissing: torch is not installed.
+    """
+    refuse_pickle(weights)
+    _torch()
+    function = find_builder(builder)
+    code = inspect.getsourcefile(function)
+    made_of = digest(weights) + builder + (digest(Path(code)) if code else "")
+    return _once(work, made_of, lambda out: _export(weights, function, out))
+
+
+def from_transformers(folder: Path, work: Path) -> Path:
+    """Export a Hugging Face folder for the task that its configuration names. Raises as above."""
+    files = sorted([*folder.glob("*.safetensors"), folder / "config.json"])
+    made_of = "".join(digest(path) for path in files)
+    _refuse_larger(sum(path.stat().st_size for path in files), folder)
+    return _once(work, made_of, lambda out: _export_folder(folder, out))
+
+
+def find_builder(name: str) -> Builder:
+    """The function that a name leads to. Raises BadRequest."""
+    module, _, attribute = name.rpartition(":")
+    try:
+        loaded = (
+            _of_file(Path(module)) if module.endswith(".py") else importlib.import_module(module)
+        )
+        builder: Builder = getattr(loaded, attribute)
+    except (ImportError, AttributeError, ValueError, OSError) as error:
+        hint = "Write module:function or file.py:function"
+        raise BadRequest(f"no such builder: {error}", where=name, hint=hint) from error
+    return builder
+
+
+def _of_file(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _once(work: Path, made_of: str, make: Callable[[Path], None]) -> Path:
+    place = work / f"export-{hashlib.sha256(made_of.encode()).hexdigest()[:24]}" / MODEL
+    if not place.exists():
+        half_made = place.with_name(f"half-{MODEL}")
+        with storage(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            half_made.unlink(missing_ok=True)
+        make(half_made)
+        half_made.rename(place)
+    return place
+
+
+def _export(weights: Path, builder: Builder, out: Path) -> None:
+    _refuse_larger(weights.stat().st_size, weights)
+    torch = _torch()
+    module, example = builder()
+    _fill(module, weights)
+    module.eval()
+    named = dict(example) if isinstance(example, Mapping) else {"input": example}
+    as_keywords = isinstance(example, Mapping)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracing exporter says that it is old
+        torch.onnx.export(
+            module,
+            () if as_keywords else (example,),
+            str(out),
+            kwargs=named if as_keywords else None,
+            input_names=list(named),
+            output_names=["output"],
+            dynamic_axes={name: {0: "batch"} for name in (*named, "output")},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+
+
+def _fill(module: Any, weights: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        module.load_state_dict(load_file(str(weights)))
+    except SafetensorError as error:
+        raise BadModel(f"no safetensors: {error}", where=str(weights)) from error
+    except RuntimeError as error:  # names every missing, unexpected and misshapen key
+        text = " ".join(str(error).split())[:300]
+        raise BadModel(
+            f"not the weights of what the builder builds: {text}", where=str(weights)
+        ) from error
+
+
+def _export_folder(folder: Path, out: Path) -> None:
+    _torch()
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    try:
+        from optimum.exporters.onnx import main_export
+    except ImportError as error:
+        raise _missing("optimum") from error
+    place = out.with_name("optimum")
+    try:
+        main_export(str(folder), output=place, task="auto", do_validation=False)
+    except (ValueError, KeyError, OSError) as error:
+        text = " ".join(str(error).split())[:300]
+        raise BadModel(f"cannot be exported: {text}", where=str(folder)) from error
+    (place / MODEL).rename(out)
+
+
+def _refuse_larger(size: int, source: Path) -> None:
+    memory.refuse_more_than(memory.available(), COPIES * size + TORCH, str(source))
+
+
+def _torch() -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        raise _missing("torch") from error
+    return torch
+
+
+def _missing(library: str) -> EngineMissing:
+    hint = "Use the workstation's environment: make workstation"
+    return EngineMissing(f"{library} is not installed", hint=hint)
