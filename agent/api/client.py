@@ -52,6 +52,16 @@ class Client:
         headers: dict[str, str] | None = None,
     ) -> bytes:
         """The answer's body, whatever it is."""
+        return self.exchange(method, path, body, headers)[0]
+
+    def exchange(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> tuple[bytes, http.client.HTTPMessage]:
+        """The answer's body and headers, whatever they are."""
         connection, response = self._begin(method, path, body, headers or {})
         try:
             data = response.read(MAX_ANSWER + 1)
@@ -64,7 +74,7 @@ class Client:
         self._give_back(connection)
         if response.status >= 400:
             raise error_from(response.status, data, response.getheader("Retry-After"))
-        return data
+        return data, response.headers
 
     def events(self, after: int | None = None) -> Iterator[dict[str, Any]]:
         """Events as they happen: ``id``, ``type``, ``time`` and ``data``; ends when the daemon stops.

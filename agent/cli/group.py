@@ -13,6 +13,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("agent.cli.init:init", "Write a commented configuration for a new device."),
     "run": ("agent.cli.run:run", "Run the daemon."),
     "status": ("agent.cli.status:status", "Show what a running daemon does."),
+    "infer": ("agent.cli.infer:infer", "Run a model of the daemon on a file or values."),
     "models": ("agent.cli.models:models", "Install, list, verify, activate and remove models."),
     "replay": ("agent.cli.replay:replay", "Send a recording, or standard input, to a daemon."),
     "outbox": ("agent.cli.outbox:outbox", "Look at what the device still owes the cloud."),
