@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from agent import __version__, logs
+from agent.api.remote import Remote
 from agent.api.server import ApiServer
 from agent.api.service import Service
 from agent.clock import Clock, SystemClock
@@ -29,6 +30,7 @@ from agent.pipelines.spec import PipelineSpec
 from agent.registry import LoadedModel, Models, Registry
 from agent.store.db import Database
 from agent.store.outbox import Outbox
+from agent.sync.commands import Commands
 from agent.sync.escalation import Escalations
 from agent.sync.link import Link
 from agent.sync.policy import Policies
@@ -149,6 +151,7 @@ class App:
         self._closing("link", self.link.close)
         self._closing("uplink", self._close_uplink)
         self._start_escalations(self.link)
+        self._start_commands(self.link)
         self.link.start()
         self.uplink.start()
 
@@ -167,6 +170,19 @@ class App:
         )
         self.escalations.start(link)
         self._closing("escalations", self.escalations.close)
+
+    def _start_commands(self, link: Link) -> None:
+        self.commands = Commands(
+            self.database,
+            topics=self.topics,
+            clock=self.clock,
+            events=self.events,
+            metrics=self.metrics,
+            settings=self.config.commands,
+            not_before=self.registry.not_before,
+        )
+        self.commands.start(link)
+        self._closing("commands", self.commands.close)
 
     async def _close_uplink(self) -> None:
         """Send what is queued, if there is someone to send it to; the rest goes after the start."""
@@ -224,6 +240,10 @@ class App:
             clock=self.clock,
             max_running=self.config.api.max_running,
         )
+        if self.link:
+            redaction = self.config.escalation.redaction
+            remote = Remote(service, self.models, self.pipelines, redaction)
+            self.commands.serve(remote.verbs())
         server = ApiServer(self.config.api, service)
         await server.start()
         self._closing("api", lambda: server.close(self.config.daemon.stop_deadline_s / 4))

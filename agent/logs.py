@@ -8,6 +8,7 @@ import json
 import logging
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal, TextIO
 
@@ -16,6 +17,8 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 BURST = 10  # lines of the same call site let through in one period
 PERIOD_S = 60.0  # seconds
+KEPT_LINES = 500  # of the newest, for whoever asks the device
+MAX_LINE = 2000  # characters of a line that is kept
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -25,12 +28,41 @@ def configure(level: LogLevel, style: LogFormat, stream: TextIO | None = None) -
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
     handler.addFilter(FloodGate())
+    handler.addFilter(_RECENT)  # after the gate: a flood does not push out what led to it
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def set_level(level: LogLevel) -> None:
+    """Change the least important line that is still written."""
+    logging.getLogger().setLevel(level.upper())
+
+
+def recent(count: int) -> list[str]:
+    """The newest lines of this process, oldest first."""
+    return _RECENT.lines(count)
 
 
 def details(record: logging.LogRecord) -> dict[str, Any]:
     """What the call site passed through `extra`."""
     return {key: value for key, value in vars(record).items() if key not in _STANDARD}
+
+
+class Recent(logging.Filter):
+    """Keeps the newest records that pass, as text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept: deque[str] = deque(maxlen=KEPT_LINES)
+        self._formatter = TextFormatter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
+        self._kept.append(f"{moment} {self._formatter.format(record)}"[:MAX_LINE])
+        return True
+
+    def lines(self, count: int) -> list[str]:
+        """So many of the newest, oldest first."""
+        return list(self._kept)[-count:] if count > 0 else []
 
 
 class TextFormatter(logging.Formatter):
@@ -84,3 +116,6 @@ class FloodGate(logging.Filter):
             began, count = now, 0
         self._sites[site] = (began, count + 1)
         return count < BURST
+
+
+_RECENT = Recent()

@@ -15,6 +15,7 @@ from agent.config.settings import DaemonSettings, DeviceSettings, ModelsSettings
 from agent.config.template import describe, literal, summary
 from agent.pipelines.spec import PipelineLimits, PipelineSpec
 from agent.store.outbox import OutboxLimits
+from agent.sync.orders import CommandSettings
 from agent.sync.policy import EscalationPolicy, EscalationSettings
 from agent.sync.settings import LinkSettings
 
@@ -30,6 +31,7 @@ TABLES: tuple[tuple[str, type], ...] = (
     ("[pipelines]", PipelineLimits),
     ("[[pipeline]]", PipelineSpec),
     ("[[source]]", SourceSettings),
+    ("[commands]", CommandSettings),
     ("[escalation]", EscalationSettings),
     ("[[policy]]", EscalationPolicy),
 )

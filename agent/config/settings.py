@@ -13,6 +13,7 @@ from agent.errors import BadConfig
 from agent.logs import LogFormat, LogLevel
 from agent.pipelines.spec import PipelineLimits, PipelineSpec
 from agent.store.outbox import OutboxLimits
+from agent.sync.orders import CommandSettings
 from agent.sync.policy import EscalationPolicy, EscalationSettings
 from agent.sync.settings import LinkSettings
 
@@ -26,6 +27,7 @@ ENVIRONMENT_TABLES = (
     "outbox",
     "pipelines",
     "escalation",
+    "commands",
 )
 
 _SEGMENT = re.compile(r"[^/+#\s\x00-\x1f]{1,64}")
@@ -142,6 +144,7 @@ class Config:
     pipelines: PipelineLimits = field(default_factory=PipelineLimits)
     escalation: EscalationSettings = field(default_factory=EscalationSettings)
     policy: tuple[EscalationPolicy, ...] = ()
+    commands: CommandSettings = field(default_factory=CommandSettings)
     pipeline: tuple[PipelineSpec, ...] = ()
     source: tuple[SourceSettings, ...] = ()
 

@@ -23,6 +23,7 @@ from agent.config.settings import (
 )
 from agent.pipelines.spec import PipelineLimits, PipelineSpec
 from agent.store.outbox import OutboxLimits
+from agent.sync.orders import CommandSettings
 from agent.sync.policy import EscalationPolicy, EscalationSettings
 from agent.sync.settings import LinkSettings
 
@@ -72,6 +73,7 @@ def starter(*, device_id: str = "", broker: str = "", system: bool = False) -> s
         *table("[pipelines]", PipelineLimits),
         *table("[[pipeline]]", PipelineSpec, pipeline),
         *table("[[source]]", SourceSettings, live=False),
+        *table("[commands]", CommandSettings),
         *table("[escalation]", EscalationSettings),
         *table("[[policy]]", EscalationPolicy, {"name": "doors", "models": ["door-*"]}, live=False),
     ]

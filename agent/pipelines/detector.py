@@ -84,3 +84,6 @@ class Detector(Protocol):
 
     def restore(self, state: bytes) -> None:
         """Go on from a saved state; raises BadPayload when it is of another model or format."""
+
+    def relearn(self) -> None:
+        """Forget what is normal; the next rows are the healthy past."""

@@ -15,9 +15,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
-from sqlite3 import Connection
 from typing import TYPE_CHECKING
 
 from agent.clock import Clock
@@ -28,11 +26,11 @@ from agent.pipelines.instruments import Instruments
 from agent.pipelines.loading import Loading
 from agent.pipelines.messages import Sender, Topics
 from agent.pipelines.names import check_stream
+from agent.pipelines.relearning import Relearning
 from agent.pipelines.spec import PipelineLimits, PipelineSpec, pipeline_for
 from agent.pipelines.stream import Stream, StreamStatus, Work
 from agent.pipelines.waiting import Waiting
-from agent.store import cases as cases_table
-from agent.store import outbox as outbox_table
+from agent.pipelines.writing import KEY, write_work
 from agent.store import streams as streams_table
 from agent.types import Event, Rows
 
@@ -46,9 +44,6 @@ _log = logging.getLogger(__name__)
 
 #: Makes the detector of one stream; called again whenever a stream has to start afresh.
 MakeDetector = Callable[["LoadedModel", PipelineSpec], Detector]
-
-#: States of streams, among those of other rooms, begin so.
-_KEY = "anomaly/"
 
 
 class Pipelines:
@@ -93,6 +88,7 @@ class Pipelines:
         self._accepting = False
         self._task: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="score")
+        self._relearning = Relearning(database, self._thread)
 
     async def start(self) -> None:
         """Load the pipelines' models and go on with the streams that are known.
@@ -105,9 +101,7 @@ class Pipelines:
         """
         stored = await self._database.read(streams_table.load_all)
         self._stored = {
-            name.removeprefix(_KEY): state
-            for name, state in stored.items()
-            if name.startswith(_KEY)
+            name.removeprefix(KEY): state for name, state in stored.items() if name.startswith(KEY)
         }
         await self._models.start(self._specs)
         for name in list(self._stored)[: self._limits.streams]:
@@ -163,6 +157,23 @@ class Pipelines:
         """
         self._add(stream, Entry(item, done))
 
+    async def relearn(self, stream: str) -> bool:
+        """Have a stream learn anew what is normal, for example after a repair.
+
+        Returns:
+            Whether the stream is watched now; False where only what was stored of it is forgotten.
+
+        Raises:
+            NotFound: there is no such stream.
+            StorageFailed: nothing was written, and nothing forgotten.
+            NotReady: the agent is stopping.
+        """
+        if not self._accepting:
+            raise NotReady("the agent is starting or stopping")
+        told = self._relearning.request(stream)
+        self._wake.set()
+        return await told
+
     def status(self) -> list[StreamStatus]:
         """How each stream stands, by name."""
         return [self._streams[name].status() for name in sorted(self._streams)]
@@ -217,8 +228,12 @@ class Pipelines:
         while self._accepting or self._waiting or self._settling:
             await self._wake.wait()
             self._wake.clear()
-            while batches := self._take():
+            while True:
+                await self._relearning.run_due(self._streams, self._stored, self._settling)
+                if not (batches := self._take()):
+                    break
                 await self._round(batches)
+        self._relearning.close()
 
     def _take(self) -> dict[str, list[Entry]]:
         """What waits, but for streams whose last batch is still on its way to the disk."""
@@ -269,19 +284,9 @@ class Pipelines:
         self._watch_grid(stream)
 
     async def _commit(self, name: str, work: Work) -> None:
-        def write(connection: Connection) -> None:
-            streams_table.save(connection, _KEY + name, work.state)
-            if work.messages:
-                outbox_table.insert(connection, work.messages)
-            for case in work.cases:
-                with suppress(TooMany):  # the message goes all the same
-                    cases_table.open_case(connection, case)
-            for alarm in work.cleared:
-                cases_table.close_subject(connection, alarm)
-
         urgent = any(message.kind != "telemetry" for message in work.messages)
         try:
-            await self._database.write(write, urgent=urgent)
+            await self._database.write(partial(write_work, name=name, work=work), urgent=urgent)
         except TooLarge as error:  # the operator's matter, not the sender's
             raise NotReady(f"the stream cannot be kept: {error}", where=name) from error
 

@@ -191,6 +191,18 @@ class Stream:
         """Go back to the last committed state."""
         self._go_back(self._committed)
 
+    def relearn(self) -> tuple[bytes, str]:
+        """Forget what is normal; what was counted stays. Changed until `undo`, as by `process`.
+
+        Returns:
+            The state to commit, and the id of the warning that held; empty when none did.
+        """
+        self._detector.relearn()
+        saved, warning = self._saved, self._saved.warning
+        saved.phase, saved.progress, saved.score = "learning", 0.0, None
+        saved.shares, saved.warning = {}, ""
+        return self.snapshot(), warning
+
     def snapshot(self) -> bytes:
         """Everything that `resume` needs to go on from here."""
         self._saved.detector = self._detector.state()

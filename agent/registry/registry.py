@@ -115,6 +115,10 @@ class Registry:
         """Whether the device has a trust root."""
         return bool(self._read().provisioned)
 
+    def not_before(self) -> float:
+        """A wall time that is known to have been, seconds since the epoch."""
+        return float(judged_time(0.0, self._read().horizon))
+
     def provision(self, root: bytes) -> None:
         """Give the device its trust root, once.
 

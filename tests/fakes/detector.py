@@ -118,6 +118,9 @@ class FakeDetector:
     def state(self) -> bytes:
         return msgspec.msgpack.encode(self._state)
 
+    def relearn(self) -> None:
+        self._state = _State()
+
     def restore(self, state: bytes) -> None:
         try:
             self._state = msgspec.msgpack.decode(state, type=_State)

@@ -29,6 +29,7 @@ from agent.pipelines.entries import Receipt, Single
 from agent.pipelines.loading import FIRST_PAUSE_S
 from agent.pipelines.runner import Pipelines
 from agent.pipelines.spec import PipelineLimits, PipelineSpec
+from agent.store import cases, streams
 from agent.store.db import Database
 from agent.store.outbox import Outbox
 from agent.store.streams import MAX_STATE
@@ -503,3 +504,61 @@ async def eventually(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not true():  # noqa: ASYNC110 (what is waited for tells nobody)
             await asyncio.sleep(0.01)
+
+
+# Cases and relearning
+
+
+async def test_a_warning_is_a_case_that_its_end_closes(device: Device) -> None:
+    await learn(device.pipelines)
+    await device.pipelines.submit(rows(LEARN_ROWS, 2, value=50.0))
+    (case,) = await device.database.read(lambda c: cases.newest(c, 10))
+    (raised,) = await device.sent("escalation")
+    assert (case.id, case.state, case.subject) == (raised["id"], "open", raised["alarm"])
+    assert (case.model, case.version) == ("pump", "1.0.0")
+    await device.pipelines.submit(rows(LEARN_ROWS + 2, 120))
+    (case,) = await device.database.read(lambda c: cases.newest(c, 10))
+    assert case.state == "closed"
+
+
+async def test_relearning_forgets_what_is_normal_and_nothing_else(device: Device) -> None:
+    await device.pipelines.submit(rows(0, LEARN_ROWS + 5))
+    await device.pipelines.submit(rows(LEARN_ROWS + 5, 2, value=50.0))
+    assert await device.pipelines.relearn("pump-1")
+    (status,) = device.pipelines.status()
+    assert (status.phase, status.progress, status.warning, status.rows) == (
+        "learning", 0.0, "", LEARN_ROWS + 7,
+    )  # fmt: skip
+    (case,) = await device.database.read(lambda c: cases.newest(c, 10))
+    assert case.state == "closed"
+    (status,) = (await device.restart()).status()
+    assert status.phase == "learning"
+
+
+async def test_relearning_while_readings_pour_in_loses_none_of_them(device: Device) -> None:
+    await learn(device.pipelines)
+    sent = [device.pipelines.submit(rows(LEARN_ROWS + 20 * n, 20)) for n in range(10)]
+    asked = [device.pipelines.relearn("pump-1") for _ in range(3)]
+    receipts = await asyncio.gather(*sent, *asked)
+    assert sum(r.accepted for r in receipts if isinstance(r, Receipt)) == 200
+
+
+async def test_a_stream_that_nobody_watches_is_forgotten_and_an_unknown_one_is_named(
+    device: Device,
+) -> None:
+    await learn(device.pipelines)
+    device.specs = (PipelineSpec("other", "pump", ("else-*",)),)
+    pipelines = await device.restart()
+    assert not await pipelines.relearn("pump-1")
+    assert await device.database.read(streams.load_all) == {}
+    with pytest.raises(NotFound):
+        await pipelines.relearn("pump-1")
+
+
+async def test_relearning_that_cannot_be_written_did_not_happen(device: Device) -> None:
+    await learn(device.pipelines)
+    await device.database.write(lambda c: c.execute("PRAGMA query_only = ON"))
+    with pytest.raises(StorageFailed):
+        await device.pipelines.relearn("pump-1")
+    (status,) = device.pipelines.status()
+    assert status.phase == "watching"

@@ -5,8 +5,6 @@ directory, so that in the place where `init` was run the commands need no option
 those of edge-agent.
 """
 
-import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,15 +14,14 @@ import msgspec
 
 from agent.cli import run_command
 from agent.cli.options import emit_json, emit_table, json_option
-from agent.errors import BadKey, BadRequest
+from agent.errors import BadRequest
 from agent.types import ModelRef
 from tools.fleet.brokers import broker_options, link_settings
 from tools.fleet.escalations import escalations
 from tools.fleet.keys import ID_DIGITS
+from tools.fleet.orders import command, command_key
+from tools.fleet.passphrases import Passphrases, Pins
 from tools.fleet.repository import Repository
-
-PASSPHRASE_VARIABLE = "EDGE_FLEET_PASSPHRASE"  # noqa: S105 - a variable's name
-PIN_VARIABLE = "EDGE_FLEET_PIN"
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -246,54 +243,8 @@ def threshold(role: str, signatures: int, repository: Path, keys: Path) -> None:
 
 
 cli.add_command(escalations)
-
-
-class Passphrases:
-    """The passphrase of every key file: from the environment, or asked for once.
-
-    Args:
-        confirm: ask twice, because it is for new keys.
-    """
-
-    def __init__(self, *, confirm: bool = False) -> None:
-        self._confirm = confirm
-        self._known: bytes | None = None
-
-    def __call__(self, name: str) -> bytes | None:
-        if self._known is None:
-            self._known = self._ask(name)
-        return self._known
-
-    def _ask(self, name: str) -> bytes | None:
-        if given := os.environ.get(PASSPHRASE_VARIABLE):
-            return given.encode()
-        if not sys.stdin.isatty():
-            hint = f"Set {PASSPHRASE_VARIABLE}; for development: edge-fleet init --no-passphrase"
-            raise BadKey("a passphrase is needed", where=name, hint=hint)
-        text: str = click.prompt(
-            f"Passphrase of {name}", hide_input=True, confirmation_prompt=self._confirm
-        )
-        return text.encode()
-
-
-class Pins:
-    """The PIN of a hardware token: from the environment, or asked for once."""
-
-    def __init__(self) -> None:
-        self._known: str | None = None
-
-    def __call__(self, name: str) -> str:
-        if self._known is None:
-            self._known = os.environ.get(PIN_VARIABLE) or self._ask(name)
-        return self._known
-
-    @staticmethod
-    def _ask(name: str) -> str:
-        if not sys.stdin.isatty():
-            hint = f"Set {PIN_VARIABLE}, or run the command in a terminal"
-            raise BadKey("a hardware token asks for its PIN", where=name, hint=hint)
-        text: str = click.prompt(f"Token's {name}", hide_input=True)
-        return text
+cli.add_command(command)
+cli.add_command(command_key)
 
 
 def _by_role(addresses: tuple[str, ...]) -> dict[str, list[str]]:

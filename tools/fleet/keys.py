@@ -28,6 +28,7 @@ from securesystemslib.signer import CryptoSigner, Key, Signer, SSlibKey
 from agent.errors import BadKey
 from tools.fleet.keystores import Pin, import_key, is_address, open_signer
 
+Private = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey
 Scheme = Literal["ed25519", "ecdsa"]
 Passphrase = Callable[[str], "bytes | None"]
 
@@ -85,8 +86,7 @@ class KeyStore:
         )
         public = SSlibKey.from_crypto(private.public_key())
         path = self._path(role, public.keyid)
-        pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, self._encryption(path.name))
-        _write_private(path, pem)
+        create_private(path, private, self._passphrase)
         return public
 
     def has(self, key: Key) -> bool:
@@ -106,28 +106,9 @@ class KeyStore:
         if path.suffix == ADDRESS:
             return open_signer(_read_private(path).decode(errors="replace").strip(), key, self._pin)
         try:
-            return CryptoSigner(self._load(path), cast("SSlibKey", key))
+            return CryptoSigner(load_private(path, self._passphrase), cast("SSlibKey", key))
         except (ValueError, UnsupportedAlgorithm) as error:
             raise BadKey(f"cannot be used: {error}", where=str(path)) from error
-
-    def _load(self, path: Path) -> "ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey":
-        pem = _read_private(path)
-        encrypted = b"ENCRYPTED" in pem
-        passphrase = self._passphrase(path.name) if encrypted else None
-        if encrypted and not passphrase:
-            hint = "Set EDGE_FLEET_PASSPHRASE, or run the command in a terminal"
-            raise BadKey("the key has a passphrase, and none was given", where=str(path), hint=hint)
-        try:
-            return load_pem_private_key(pem, passphrase)  # type: ignore[return-value]
-        except ValueError as error:
-            message = (
-                "wrong passphrase, or the file is damaged" if encrypted else "the file is damaged"
-            )
-            raise BadKey(message, where=str(path)) from error
-
-    def _encryption(self, name: str) -> KeySerializationEncryption:
-        passphrase = self._passphrase(name)
-        return BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
 
     def _path(self, role: str, keyid: str) -> Path:
         return self._directory / f"{role}-{keyid[:ID_DIGITS]}.pem"
@@ -135,6 +116,34 @@ class KeyStore:
     def _find(self, keyid: str) -> Path | None:
         found = sorted(self._directory.glob(f"*-{keyid[:ID_DIGITS]}.*"))
         return next((path for path in found if path.suffix in {".pem", ADDRESS}), None)
+
+
+def create_private(path: Path, private: Private, passphrase: Passphrase) -> None:
+    """Write a new key for its owner only, encrypted unless there is no passphrase."""
+    secret = passphrase(path.name)
+    encryption: KeySerializationEncryption = (
+        BestAvailableEncryption(secret) if secret else NoEncryption()
+    )
+    _write_private(path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
+
+
+def load_private(path: Path, passphrase: Passphrase) -> Private:
+    """The key in a file.
+
+    Raises:
+        BadKey: it may be read by others, is damaged, or has another passphrase.
+    """
+    pem = _read_private(path)
+    encrypted = b"ENCRYPTED" in pem
+    secret = passphrase(path.name) if encrypted else None
+    if encrypted and not secret:
+        hint = "Set EDGE_FLEET_PASSPHRASE, or run the command in a terminal"
+        raise BadKey("the key has a passphrase, and none was given", where=str(path), hint=hint)
+    try:
+        return load_pem_private_key(pem, secret)  # type: ignore[return-value]
+    except ValueError as error:
+        message = "wrong passphrase, or the file is damaged" if encrypted else "the file is damaged"
+        raise BadKey(message, where=str(path)) from error
 
 
 def _write_private(path: Path, pem: bytes) -> None:
