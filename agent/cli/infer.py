@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 
@@ -50,12 +52,12 @@ def infer(
     as_json: bool,
 ) -> None:
     """Run MODEL once and show its outputs; real numbers, whatever the model is quantized to."""
-    client = Client(find_socket(socket_path, config_path))
-    path = f"/v2/models/{model}" + (f"/versions/{version}" if version else "")
-    told = client.get_json(path)
-    arrays = dict(_named(inputs, told))
-    wanted = dict(_wanted(outputs, told))
-    answers = _ask(client, path, arrays, dict.fromkeys(wanted, not raw), told)
+    path = f"/v2/models/{quote(model)}" + (f"/versions/{quote(version)}" if version else "")
+    with closing(Client(find_socket(socket_path, config_path))) as client:
+        told = client.get_json(path)
+        arrays = dict(_named(inputs, told))
+        wanted = dict(_wanted(outputs, told))
+        answers = _ask(client, path, arrays, dict.fromkeys(wanted, not raw), told)
     _show(answers, wanted, told, as_json)
 
 
