@@ -171,11 +171,16 @@ class Submitted(TypedDict):
 
 
 class ModelFigures(ModelEntry):
-    """An installed model, its requests since the start, and their times in milliseconds."""
+    """An installed model, its requests since the start, and their times in milliseconds.
+
+    `counts` are the requests by their time, one for each of the status' `edges_ms` and one for those
+    over the last: from two looks follow the times of the requests in between.
+    """
 
     requests: int
     p50_ms: float | None
     p99_ms: float | None
+    counts: list[int]
 
 
 class ServingFigures(TypedDict):
@@ -225,6 +230,7 @@ class Status(TypedDict):
     reasons: list[str]
     machine: Machine
     serving: ServingFigures
+    edges_ms: list[float]
     models: list[ModelFigures]
     streams: list[StreamStatus]
     outbox: OutboxStatus | None

@@ -29,12 +29,13 @@ def model_figures(model: ModelEntry, seconds: Histogram) -> ModelFigures:
     """Requests of a model and their times, milliseconds."""
     found = seconds.series().get((model["name"], model["version"]))
     if found is None:
-        return {**model, "requests": 0, "p50_ms": None, "p99_ms": None}
+        return {**model, "requests": 0, "p50_ms": None, "p99_ms": None, "counts": []}
     return {
         **model,
         "requests": sum(found.counts),
         "p50_ms": round(1000 * found.quantile(0.5, seconds.edges), 4),
         "p99_ms": round(1000 * found.quantile(0.99, seconds.edges), 4),
+        "counts": found.counts,
     }
 
 

@@ -226,6 +226,7 @@ class Service:
             "reasons": reasons,
             "machine": self._probes.look(),
             "serving": serving_figures(self.metrics, self.admission.running),
+            "edges_ms": [1000 * edge for edge in self.inference.metrics.seconds.edges],
             "models": [model_figures(model, self.inference.metrics.seconds) for model in index],
             "streams": list(streams),
             "outbox": await self._outbox_status(),

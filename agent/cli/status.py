@@ -9,12 +9,32 @@ from agent.cli.options import emit_json, emit_table, find_socket, json_option, s
 
 
 @click.command()
+@click.option("--watch", "-w", "watched", is_flag=True, help="Go on until Ctrl-C.")
+@click.option(
+    "--interval",
+    "interval_s",
+    type=click.FloatRange(0.1, 3600),
+    default=1.0,
+    show_default=True,
+    help="Between two looks of --watch, seconds.",
+)
 @socket_option
 @json_option
-def status(socket_path: Path | None, config_path: Path | None, as_json: bool) -> None:
+def status(
+    watched: bool,
+    interval_s: float,
+    socket_path: Path | None,
+    config_path: Path | None,
+    as_json: bool,
+) -> None:
     """Show models, streams, warnings, outbox and link of a running daemon."""
     from agent.api.client import Client
 
+    if watched:
+        from agent.cli.watch import watch
+
+        watch(find_socket(socket_path, config_path), interval_s)
+        return
     state = Client(find_socket(socket_path, config_path)).get_json("/api/status")
     emit_json(state) if as_json else print_status(state)
 
