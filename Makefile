@@ -6,15 +6,16 @@ SHELL := /bin/sh
 
 VENV ?= .venv
 BIN := $(VENV)/bin
+WORKSTATION ?= .venv-workstation
 ARGS ?=
 
 # onnxruntime's telemetry client must never start, whichever version somebody installs.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help run test test-long brokers check format docs bench lock picture clean
+.PHONY: help run test test-long workstation test-workstation brokers check format docs bench lock picture clean
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "Arguments go through ARGS, for example: make run ARGS='--recording pump.csv'"
 
 run: $(VENV)/.project  ## See the main job: a pump, a signed model, a warning, MQTT (about a minute)
@@ -25,6 +26,11 @@ test: $(VENV)/.project programs  ## Run the tests
 
 test-long: $(VENV)/.project programs  ## Run the tests that take minutes: kill loops, soaks
 	$(BIN)/pytest -m long $(ARGS)
+
+workstation: $(WORKSTATION)/.project  ## Make the environment of edge-quantize: torch, optimum (some GB)
+
+test-workstation: $(WORKSTATION)/.project  ## Run the tests that need torch, optimum or transformers
+	$(WORKSTATION)/bin/pytest -m workstation $(ARGS)
 
 brokers:  ## Install the other brokers that tests talk to, NATS and RabbitMQ; they skip without
 	@scripts/system-packages nats-server rabbitmq-server
@@ -54,7 +60,7 @@ picture: $(VENV)/.project  ## Draw docs/demo.svg, the README's picture, from a r
 	$(BIN)/edge-agent demo --picture docs/demo.svg $(ARGS)
 
 clean:  ## Remove what the other targets made
-	rm -rf $(VENV) $(VENV)-lock dist build .mypy_cache .ruff_cache .pytest_cache \
+	rm -rf $(VENV) $(VENV)-lock $(WORKSTATION) dist build .mypy_cache .ruff_cache .pytest_cache \
 	    .import_linter_cache .hypothesis
 	find agent models tools tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -70,6 +76,16 @@ $(VENV)/.dependencies: requirements/dev.lock | $(BIN)/python
 
 $(VENV)/.project: pyproject.toml $(VENV)/.dependencies
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# torch has other builds for other processors, so that it is constrained by version and not by hash.
+$(WORKSTATION)/.project: pyproject.toml requirements/workstation.txt
+	@test -x $(WORKSTATION)/bin/python || { python=$$(scripts/python) && \
+	    echo "Making $(WORKSTATION) with $$python" && "$$python" -m venv $(WORKSTATION); }
+	@echo "Installing the workstation's libraries into $(WORKSTATION)"
+	@$(WORKSTATION)/bin/python -m pip install --quiet --disable-pip-version-check \
+	    --constraint requirements/workstation.txt --editable '.[workstation]' \
+	    hypothesis pytest pytest-asyncio pytest-timeout pytest-xdist
 	@touch $@
 
 $(VENV)-lock/bin/uv:

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from tools.quantize.auto import Limit, parse_limit
+from tools.quantize.measure import ROUNDS
 from tools.quantize.package import Identity
 
 
@@ -32,6 +33,7 @@ class Goal:
         report: directory for the JSON and HTML reports; None prints only.
         work: where long steps are kept.
         fresh: forget what an earlier run has kept.
+        rounds: turns in which each model is timed.
     """
 
     out: Path | None
@@ -47,6 +49,7 @@ class Goal:
     report: Path | None = None
     work: Path = Path("edge-quantize-work")
     fresh: bool = False
+    rounds: int = ROUNDS
 
     def identity(self, source: str) -> Identity:
         """The package's identity; the name is made of the source's where none was given."""
@@ -103,6 +106,13 @@ _OPTIONS = (
         help="Where long steps are kept, so that interrupted work resumes.",
     ),
     click.option("--fresh", is_flag=True, help="Forget what an earlier run has kept."),
+    click.option(
+        "--rounds",
+        type=click.IntRange(1, 1000),
+        default=ROUNDS,
+        show_default=True,
+        help="Turns in which each model is timed.",
+    ),
 )
 
 

@@ -42,7 +42,7 @@ def quantize(family: Family, goal: Goal, source: str, kind: str) -> Report:
         work = WorkDirectory(goal.work, family.key)
         if goal.fresh:
             work = work.emptied()
-        bench = _Bench(family, work, display)
+        bench = _Bench(family, work, display, goal.rounds)
         trial = _Trial(bench, goal)
         outcomes = trial.auto() if goal.auto else trial.one()
         report = _report(bench, goal, outcomes, source, kind)
@@ -71,6 +71,7 @@ class _Bench:
     family: Family
     work: WorkDirectory
     display: Display
+    rounds: int
     original: Artifact = field(init=False)
     before: Outcome | None = field(init=False)
 
@@ -127,6 +128,7 @@ class _Bench:
                     for name, a in models.items()
                 },
                 progress,
+                rounds=self.rounds,
             )
         return found.get("original"), found[built.recipe.name]
 

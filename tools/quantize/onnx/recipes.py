@@ -15,7 +15,7 @@ from tools.quantize.family import Artifact, LayerError, Progress, Recipe
 from tools.quantize.onnx import graph
 from tools.quantize.onnx.source import MODEL
 from tools.quantize.tensors.samples import Samples
-from tools.quantize.tensors.session import batches, opened
+from tools.quantize.tensors.session import BATCH, batches, opened
 
 PREPARED = "prepared.onnx"  # shapes inferred, constants folded, batch normalization fused
 
@@ -240,7 +240,9 @@ def _reader(original: Artifact, samples: Samples) -> Any:
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self._batches = batches(session, samples)
+            # Histograms are made of arrays of one shape: no smaller batch may come last.
+            size = max(n for n in range(1, BATCH + 1) if len(samples) % n == 0)
+            self._batches = batches(session, samples, size)
 
         def get_next(self) -> dict[str, Any] | None:
             return next(self._batches, None)

@@ -126,7 +126,10 @@ def specs(path: Path) -> list[TensorSpec]:
     except Exception as error:
         raise _no_onnx(path, error) from error
     constants = {tensor.name for tensor in model.graph.initializer}
-    return [_spec(path, value) for value in model.graph.input if value.name not in constants]
+    given = [_spec(path, value) for value in model.graph.input if value.name not in constants]
+    if not given:
+        raise BadModel("no ONNX model: the graph has no input", where=str(path))
+    return given
 
 
 def _spec(path: Path, value: Any) -> TensorSpec:

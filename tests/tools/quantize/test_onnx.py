@@ -1,0 +1,255 @@
+"""A float ONNX model becomes a package that the agent accepts, or an error that says what to do."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from agent.engines.base import EngineOptions
+from agent.engines.catalog import load_session
+from agent.registry.trial import try_model
+from agent.trust.manifest import Manifest, parse_manifest
+from tests.tools.quantize.conftest import CLASSES, INPUTS, Run, model_of, perceptron
+
+
+def opened(package: Path) -> Manifest:
+    """A package's manifest, after the agent has tried it as before an activation."""
+    manifest = parse_manifest((package / "model.toml").read_bytes())
+    try_model(manifest, {f.path: (package / f.path).read_bytes() for f in manifest.files})
+    return manifest
+
+
+def nothing_left(directory: Path) -> bool:
+    return not [p for p in directory.iterdir() if "package" in p.name]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "share"),
+    [
+        ("int8-static-minmax", 0.30),
+        ("int8-static-entropy", 0.30),
+        ("int8-static-percentile", 0.30),
+        ("int8-dynamic", 0.30),
+        ("int4-weights", 0.20),
+    ],
+)
+def test_each_recipe_makes_a_small_package_that_runs(
+    edge_quantize: Run, classifier: Path, labelled: Path, tmp_path: Path, recipe: str, share: float
+) -> None:
+    package, report = tmp_path / "package", tmp_path / "report"
+    edge_quantize(
+        "onnx", classifier, "--recipe", recipe, "--evaluate", labelled, "--out", package,
+        "--report", report, "--max-drop", "10%", "--name", "tiny", "--version", "2.1.0",
+    )  # fmt: skip
+    manifest = opened(package)
+    assert str(manifest.ref) == "tiny 2.1.0"
+    assert manifest.model_file.size < share * classifier.stat().st_size
+    found = json.loads((report / "report.json").read_bytes())
+    assert found["chosen"] == recipe
+    assert {s["slice"] for s in found["tried"][0]["scores"]} == {"all", "day", "night"}
+    assert found["original"]["scores"][0]["value"] == 1.0
+    assert found["tried"][0]["layers"]
+
+
+def test_auto_keeps_the_smallest_that_passes_and_says_why_the_others_did_not(
+    edge_quantize: Run, classifier: Path, labelled: Path, tmp_path: Path
+) -> None:
+    report = tmp_path / "report"
+    edge_quantize(
+        "onnx", classifier, "--auto", "--evaluate", labelled, "--out", tmp_path / "package",
+        "--report", report, "--max-drop", "4%",
+    )  # fmt: skip
+    found = json.loads((report / "report.json").read_bytes())
+    *rejected, chosen = found["tried"]
+    assert chosen["recipe"] == found["chosen"]
+    assert all(outcome["rejected"] for outcome in rejected)
+    opened(tmp_path / "package")
+
+
+def test_what_lost_too_much_is_not_packaged_and_the_report_says_so(
+    edge_quantize: Run, classifier: Path, labelled: Path, tmp_path: Path
+) -> None:
+    done = edge_quantize(
+        "onnx", classifier, "--recipe", "int4-weights", "--evaluate", labelled,
+        "--out", tmp_path / "package", "--report", tmp_path / "report", "--max-drop", "0.001",
+        status=3,
+    )  # fmt: skip
+    assert "[model.worse]" in done.stderr
+    assert "accuracy" in done.stderr
+    assert nothing_left(tmp_path)
+    assert "Nothing was good enough" in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_the_layer_that_hurts_is_blamed_and_spared(tmp_path: Path, edge_quantize: Run) -> None:
+    """One huge weight takes the whole range of its layer, which the others then share."""
+    source, report = tmp_path / "hard.onnx", tmp_path / "report"
+    onnx.save_model(perceptron(hidden=100, scale_of_second=2000.0), str(source))
+    edge_quantize(
+        "onnx", source, "--auto", "--per-tensor", "--report", report, "--max-drop", "0.01",
+        "--metric", "cosine similarity to the float model",
+    )  # fmt: skip
+    tried = json.loads((report / "report.json").read_bytes())["tried"]
+    first, milder = (o for o in tried if o["recipe"].startswith("int8-static-minmax"))
+    assert first["layers"][0]["name"] == "layer1"
+    assert "lost more than allowed" in first["rejected"]
+    assert milder["notes"] == ["left in float: layer1"]
+    assert milder["scores"][0]["value"] > first["scores"][0]["value"]
+
+
+def test_an_interrupted_run_resumes_with_what_was_built(
+    edge_quantize: Run, classifier: Path, tmp_path: Path
+) -> None:
+    edge_quantize("onnx", classifier)
+    (kept,) = (tmp_path / "work").iterdir()
+    built = kept / "int8-static-minmax" / "model.onnx"
+    before = built.stat().st_mtime_ns
+    (kept / "int8-static-minmax.scores.json").unlink()  # as if it had been killed while evaluating
+    (kept / "int8-dynamic.new").mkdir()  # and a half-built step lay around
+    edge_quantize("onnx", classifier, "--recipe", "int8-dynamic")
+    edge_quantize("onnx", classifier)
+    assert built.stat().st_mtime_ns == before
+
+
+def test_weights_beside_the_graph_are_taken_in(
+    edge_quantize: Run, labelled: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "folder" / "model.onnx"
+    source.parent.mkdir()
+    onnx.save_model(
+        perceptron(), str(source), save_as_external_data=True, location="weights.bin",
+        size_threshold=0,
+    )  # fmt: skip
+    edge_quantize("onnx", source.parent, "--evaluate", labelled, "--out", tmp_path / "package")
+    assert [f.role for f in opened(tmp_path / "package").files] == ["model", "golden"]
+
+
+# Bad input: what is wrong and what to do, and nothing half-written
+
+
+@pytest.mark.parametrize(
+    ("arrays", "says"),
+    [
+        ({"x": np.zeros((40, INPUTS + 1), np.float32)}, f"shape [{INPUTS}] are needed"),
+        ({"x": np.zeros((40, INPUTS), np.int32)}, "the model takes FP32, the set holds INT32"),
+        ({"x": np.zeros((1, INPUTS), np.float32)}, "at least 8 are needed"),
+        ({"x": np.full((40, INPUTS), np.nan, np.float32)}, "not finite"),
+        ({"z": np.zeros((40, INPUTS), np.float32)}, 'no array "x"'),
+        ({"x": np.zeros((40, INPUTS), np.float32), "labels": np.zeros(39, int)}, "as many of each"),
+    ],
+    ids=["shape", "dtype", "one sample", "nan", "name", "labels"],
+)
+def test_a_calibration_set_that_does_not_fit(
+    edge_quantize: Run, classifier: Path, tmp_path: Path, arrays: dict[str, np.ndarray], says: str
+) -> None:
+    np.savez(tmp_path / "set.npz", **arrays)
+    done = edge_quantize(
+        "onnx", classifier, "--calibrate", tmp_path / "set.npz", "--out", tmp_path / "package",
+        status=2,
+    )  # fmt: skip
+    assert says in done.stderr
+    assert "set.npz" in done.stderr
+    assert nothing_left(tmp_path)
+
+
+def test_an_operator_that_the_runtime_lacks_is_named_with_its_node(
+    edge_quantize: Run, tmp_path: Path
+) -> None:
+    node = helper.make_node("Frobnicate", ["x"], ["y"], name="the_odd_one", domain="com.example")
+    model = model_of([node], [], ("n", INPUTS), ("n", CLASSES))
+    model.opset_import.append(helper.make_opsetid("com.example", 1))
+    onnx.save_model(model, str(tmp_path / "odd.onnx"))
+    done = edge_quantize("onnx", tmp_path / "odd.onnx", "--out", tmp_path / "package", status=2)
+    assert "lacks the operator" in done.stderr
+    assert "Frobnicate" in done.stderr
+    assert "the_odd_one" in done.stderr
+    assert nothing_left(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.pt", "pytorch_model.bin", "model.ckpt", "model.pkl"])
+def test_a_pickle_is_refused_unread_with_the_command_that_converts_it(
+    edge_quantize: Run, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_bytes(b"cos\nsystem\n(S'touch ran'\ntR.")
+    done = edge_quantize("onnx", tmp_path / name, status=2)
+    assert "safetensors" in done.stderr
+    assert "weights_only=True" in done.stderr
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (tmp_path / name).rename(folder / name)
+    assert "pickle" in edge_quantize("onnx", folder, status=2).stderr
+    assert not Path("ran").exists()
+
+
+def test_a_folder_that_is_no_model(edge_quantize: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("nothing here")
+    done = edge_quantize("onnx", folder, "--out", tmp_path / "package", status=2)
+    assert "the folder holds no model" in done.stderr
+    assert nothing_left(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00" * 4096, b"<html>", b"\x08\x07\x12"])
+def test_a_file_that_is_no_model(edge_quantize: Run, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "broken.onnx").write_bytes(content)
+    done = edge_quantize("onnx", tmp_path / "broken.onnx", status=2)
+    assert "broken.onnx" in done.stderr
+
+
+def test_a_model_larger_than_memory_is_refused_before_it_is_read(
+    edge_quantize: Run, tmp_path: Path
+) -> None:
+    """The graph is small, its weights beside it are a sparse terabyte."""
+    model = perceptron()
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    onnx.save_model(
+        model, str(folder / "model.onnx"), save_as_external_data=True, location="weights",
+        size_threshold=0,
+    )  # fmt: skip
+    with (folder / "weights").open("r+b") as file:
+        file.truncate(2**40)
+    done = edge_quantize("onnx", folder, "--out", tmp_path / "package", status=4)
+    assert "MiB of memory are needed at the peak" in done.stderr
+    assert "MiB are free" in done.stderr
+    assert nothing_left(tmp_path)
+
+
+def test_a_place_that_is_taken_by_something_else_is_left_alone(
+    edge_quantize: Run, classifier: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "letters"
+    place.mkdir()
+    (place / "to-mother.txt").write_text("Dear mother")
+    done = edge_quantize("onnx", classifier, "--out", place, status=2)
+    assert "taken by something that is no package" in done.stderr
+    assert (place / "to-mother.txt").read_text() == "Dear mother"
+
+
+def test_no_recipe_is_better_than_a_wrong_one(edge_quantize: Run, tmp_path: Path) -> None:
+    """A graph without matrix products cannot become int4: said, and nothing is written."""
+    weight = numpy_helper.from_array(np.ones((4, 1, 3, 3), np.float32), "w")
+    node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1], name="only")
+    model = model_of([node], [weight], (1, 1, 8, 8), (1, 4, 8, 8))
+    onnx.save_model(model, str(tmp_path / "conv.onnx"))
+    done = edge_quantize(
+        "onnx", tmp_path / "conv.onnx", "--recipe", "int4-weights", "--out", tmp_path / "package",
+        status=2,
+    )  # fmt: skip
+    assert "int4 is not worth it" in done.stderr
+    assert nothing_left(tmp_path)
+
+
+def test_the_packaged_model_decides_as_the_float_one(
+    edge_quantize: Run, classifier: Path, labelled: Path, tmp_path: Path
+) -> None:
+    edge_quantize("onnx", classifier, "--evaluate", labelled, "--out", tmp_path / "package")
+    manifest = opened(tmp_path / "package")
+    data = (tmp_path / "package" / manifest.model_file.path).read_bytes()
+    session = load_session("onnx", data, EngineOptions())
+    with np.load(labelled) as arrays:
+        found = session.run({"x": arrays["x"]})["y"].argmax(axis=1)
+        assert (found == arrays["labels"]).mean() > 0.95
