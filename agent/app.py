@@ -23,6 +23,9 @@ from agent.api.service import Service
 from agent.clock import Clock, SystemClock
 from agent.config.settings import Config, SourceSettings
 from agent.errors import AgentError, NotReady, StorageFailed
+from agent.identity.enrolment import Enrolment
+from agent.identity.folder import IdentityFolder
+from agent.identity.renewal import Renewal
 from agent.notify import notify
 from agent.pipelines.runner import Pipelines
 from agent.pipelines.sources.mqtt import MqttSource
@@ -140,6 +143,7 @@ class App:
         if self.config.sync is None:
             return
         settings = _identified(self.config.sync, self.config.device.id)
+        settings = self._certified(settings)
         wire = self._sparkplug(settings.sparkplug_group)
         will = wire.will if wire else Will(self.topics.status)
         self.link = Link(settings, clock=self.clock, metrics=self.metrics, will=will)
@@ -154,6 +158,19 @@ class App:
         self._start_commands(self.link)
         self.link.start()
         self.uplink.start()
+
+    def _certified(self, settings: LinkSettings) -> LinkSettings:
+        """The settings with the certificate that the device was enrolled with, kept fresh from here on."""
+        folder = IdentityFolder(self.config.device.identity)
+        if settings.certificate_file or not folder.enrolled:
+            return settings
+        enrolment = Enrolment(self.config.enrolment, self.config.device.id, folder)
+        renewal = Renewal(enrolment, clock=self.clock, metrics=self.metrics)
+        self._closing("renewal", renewal.close)
+        renewal.start()
+        return dataclasses.replace(
+            settings, certificate_file=folder.certificate_file, key_file=folder.key_file
+        )
 
     def _sparkplug(self, group: str) -> SparkplugWire | None:
         return SparkplugWire(NodeName(group, self.topics.device), self.clock) if group else None

@@ -11,6 +11,7 @@ Split by the caller's next move, not by where it happened:
     │   ├── Revoked            trust.revoked       signed by a key that is trusted no longer
     │   ├── GoldenFailed       trust.golden        the model does not compute here what it must
     │   ├── NotAsGood          model.worse         a quantized model lost more than was allowed
+    │   ├── EnrolmentRefused   enrolment.refused   the authority does not sign this device's certificate
     │   └── Forbidden          caller.forbidden    the caller's role does not allow it
     ├── Unavailable        not now; the same call may succeed later
     │   ├── EngineMissing      engine.missing      the engine's library is not installed
@@ -123,6 +124,12 @@ class NotAsGood(Refused):
     """A quantized model lost more of the metric than was allowed, or is slower: not packaged."""
 
     code = "model.worse"
+
+
+class EnrolmentRefused(Refused):
+    """The certificate authority does not sign for this device."""
+
+    code = "enrolment.refused"
 
 
 class Forbidden(Refused):

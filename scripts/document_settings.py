@@ -13,6 +13,7 @@ from pathlib import Path
 from agent.api.settings import ApiSettings
 from agent.config.settings import DaemonSettings, DeviceSettings, ModelsSettings, SourceSettings
 from agent.config.template import describe, literal, summary
+from agent.identity.settings import EnrolmentSettings
 from agent.pipelines.spec import PipelineLimits, PipelineSpec
 from agent.store.outbox import OutboxLimits
 from agent.sync.orders import CommandSettings
@@ -27,6 +28,7 @@ TABLES: tuple[tuple[str, type], ...] = (
     ("[models]", ModelsSettings),
     ("[api]", ApiSettings),
     ("[sync]", LinkSettings),
+    ("[enrolment]", EnrolmentSettings),
     ("[outbox]", OutboxLimits),
     ("[pipelines]", PipelineLimits),
     ("[[pipeline]]", PipelineSpec),

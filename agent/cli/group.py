@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("agent.cli.models:models", "Install, list, verify, activate and remove models."),
     "replay": ("agent.cli.replay:replay", "Send a recording, or standard input, to a daemon."),
     "outbox": ("agent.cli.outbox:outbox", "Look at what the device still owes the cloud."),
+    "enroll": ("agent.cli.enroll:enroll", "Get this device a certificate of its own."),
     "token": ("agent.cli.token:token", "Make a token for a caller over TCP."),
     "doctor": (
         "agent.cli.doctor:doctor",

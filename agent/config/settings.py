@@ -10,6 +10,7 @@ from typing import Any
 
 from agent.api.settings import ApiSettings
 from agent.errors import BadConfig
+from agent.identity.settings import EnrolmentSettings
 from agent.logs import LogFormat, LogLevel
 from agent.pipelines.spec import PipelineLimits, PipelineSpec
 from agent.store.outbox import OutboxLimits
@@ -24,6 +25,7 @@ ENVIRONMENT_TABLES = (
     "models",
     "api",
     "sync",
+    "enrolment",
     "outbox",
     "pipelines",
     "escalation",
@@ -61,6 +63,11 @@ class DeviceSettings:
     def database(self) -> Path:
         """Outbox, streams and what else the device must remember."""
         return self.state / "agent.db"
+
+    @property
+    def identity(self) -> Path:
+        """The device's key and certificate, once it is enrolled."""
+        return self.state / "identity"
 
     @property
     def models(self) -> Path:
@@ -140,6 +147,7 @@ class Config:
     models: ModelsSettings = field(default_factory=ModelsSettings)
     api: ApiSettings = field(default_factory=ApiSettings)
     sync: LinkSettings | None = None
+    enrolment: EnrolmentSettings = field(default_factory=EnrolmentSettings)
     outbox: OutboxLimits = field(default_factory=OutboxLimits)
     pipelines: PipelineLimits = field(default_factory=PipelineLimits)
     escalation: EscalationSettings = field(default_factory=EscalationSettings)

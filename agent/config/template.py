@@ -21,6 +21,7 @@ from agent.config.settings import (
     ModelsSettings,
     SourceSettings,
 )
+from agent.identity.settings import EnrolmentSettings
 from agent.pipelines.spec import PipelineLimits, PipelineSpec
 from agent.store.outbox import OutboxLimits
 from agent.sync.orders import CommandSettings
@@ -69,6 +70,7 @@ def starter(*, device_id: str = "", broker: str = "", system: bool = False) -> s
         *table(
             "[sync]", LinkSettings, {"brokers": [broker]} if broker else None, live=bool(broker)
         ),
+        *table("[enrolment]", EnrolmentSettings, live=False),
         *table("[outbox]", OutboxLimits),
         *table("[pipelines]", PipelineLimits),
         *table("[[pipeline]]", PipelineSpec, pipeline),
