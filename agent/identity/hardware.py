@@ -228,13 +228,13 @@ def _signer(session: Any, uri: TokenUri) -> "ec.EllipticCurvePrivateKey":
             return public
 
         def exchange(self, *_: Any) -> bytes:
-            raise NotImplementedError("the token's key only signs")
+            raise BadKey("the token's key only signs")
 
         def private_numbers(self) -> Any:
-            raise NotImplementedError("the key does not leave its token")
+            raise BadKey("the key does not leave its token")
 
         def private_bytes(self, *_: Any) -> bytes:
-            raise NotImplementedError("the key does not leave its token")
+            raise BadKey("the key does not leave its token")
 
         def __copy__(self) -> "Signer":
             return self
