@@ -31,6 +31,7 @@ from agent.pipelines.runner import Pipelines
 from agent.pipelines.sources.mqtt import MqttSource
 from agent.pipelines.spec import PipelineSpec
 from agent.registry import LoadedModel, Models, Registry
+from agent.registry.following import Following
 from agent.store.db import Database
 from agent.store.outbox import Outbox
 from agent.sync.commands import Commands
@@ -134,7 +135,12 @@ class App:
     def _start_models(self) -> None:
         self.registry = Registry(self.config.device.models, clock=self.clock)
         _mend(self.registry)
-        self.models = Models(self.registry)
+        used = {spec.model for spec in self.config.pipeline}
+        self.models = Models(
+            self.registry,
+            settings=self.config.serving,
+            pinned=used.union(self.config.models.preload),
+        )
         self._closing("models", self.models.close)
 
     def _start_sync(self) -> None:
@@ -207,8 +213,10 @@ class App:
         await self.uplink.close()
 
     async def _start_pipelines(self) -> None:
+        used = {spec.model for spec in self.config.pipeline}  # those the pipelines load themselves
         for name in self.config.models.preload:
-            await self._preload(name)
+            if name not in used:
+                await self._preload(name)
         self.pipelines = Pipelines(
             self.config.pipeline,
             models=self.models,
@@ -222,6 +230,9 @@ class App:
         )
         await self.pipelines.start()
         self._closing("pipelines", self.pipelines.close)
+        following = Following(self.models, self.config.device.models)
+        following.start()
+        self._closing("following", following.close)
 
     async def _preload(self, name: str) -> None:
         """A model that cannot be loaded is reported; the daemon starts, so that it can be mended."""

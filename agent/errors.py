@@ -23,7 +23,8 @@ Split by the caller's next move, not by where it happened:
     ├── LimitExceeded      smaller, slower or fewer
     │   ├── TooLarge           limit.size
     │   ├── TooMany            limit.rate
-    │   └── TooSlow            limit.time
+    │   ├── TooSlow            limit.time
+    │   └── OverMemory         limit.memory        the model does not fit beside the others
     └── BadRequest         the caller must change the request
         ├── NotFound           request.not_found
         ├── BadTensor          request.tensor
@@ -222,6 +223,12 @@ class TooSlow(LimitExceeded):
     """A deadline passed."""
 
     code = "limit.time"
+
+
+class OverMemory(LimitExceeded):
+    """The model does not fit into the memory that models may take; the message says by how much."""
+
+    code = "limit.memory"
 
 
 class BadRequest(AgentError):

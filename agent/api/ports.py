@@ -1,6 +1,7 @@
 """What the local API needs of the other rooms, as small as it can be said."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from agent.engines.base import Session
@@ -41,6 +42,8 @@ class ModelPort(Protocol):
         """How long a run takes, seconds."""
 
     def run(self, tensors: Tensors) -> dict[str, Array]: ...
+    def hold(self) -> AbstractContextManager[None]:
+        """Keep it loaded meanwhile; raises NotReady when it is being unloaded already."""
 
 
 class ModelStatusPort(Protocol):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.api.settings import ApiSettings
+from agent.engines.settings import ServingSettings
 from agent.errors import BadConfig
 from agent.identity.settings import EnrolmentSettings
 from agent.logs import LogFormat, LogLevel
@@ -23,6 +24,7 @@ ENVIRONMENT_TABLES = (
     "device",
     "daemon",
     "models",
+    "serving",
     "api",
     "sync",
     "enrolment",
@@ -145,6 +147,7 @@ class Config:
     device: DeviceSettings = field(default_factory=DeviceSettings)
     daemon: DaemonSettings = field(default_factory=DaemonSettings)
     models: ModelsSettings = field(default_factory=ModelsSettings)
+    serving: ServingSettings = field(default_factory=ServingSettings)
     api: ApiSettings = field(default_factory=ApiSettings)
     sync: LinkSettings | None = None
     enrolment: EnrolmentSettings = field(default_factory=EnrolmentSettings)

@@ -8,12 +8,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module, metadata
 from importlib.util import find_spec
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from agent.engines.base import EngineOptions, Session
 from agent.errors import AgentError, BadModel, EngineMissing
+
+if TYPE_CHECKING:
+    from agent.engines.isolated import IsolatedSession
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +27,13 @@ class Engine:
         target: ``module:Class`` of its Session.
         extra: the extra of this distribution that installs its library.
         libraries: distributions that can serve it, the preferred one first, each with its module.
+        isolated: ``module:Class`` of its session over a worker; empty where there is none.
     """
 
     target: str
     extra: str
     libraries: Mapping[str, str]
+    isolated: str = "agent.engines.isolated:IsolatedSession"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,10 @@ ENGINES: Mapping[str, Engine] = {
         {"ai-edge-litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime"},
     ),
     "genai": Engine(
-        "agent.engines.genai:GenAiSession", "slm", {"onnxruntime-genai": "onnxruntime_genai"}
+        "agent.engines.genai:GenAiSession",
+        "slm",
+        {"onnxruntime-genai": "onnxruntime_genai"},
+        isolated="agent.engines.isolated_text:IsolatedTextSession",
     ),
 }
 
@@ -128,6 +136,15 @@ def _version(distribution: str) -> str:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return "of unknown version"
+
+
+def isolating_class(engine: str) -> "type[IsolatedSession] | None":
+    """The session that runs an engine's models in a worker; None where there is none."""
+    entry = ENGINES.get(engine)
+    if entry is None or not entry.isolated:
+        return None
+    module, _, name = entry.isolated.partition(":")
+    return cast("type[IsolatedSession]", getattr(import_module(module), name))
 
 
 def _session_class(entry: Engine) -> Callable[[bytes, EngineOptions], Session]:

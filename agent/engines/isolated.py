@@ -1,6 +1,7 @@
 """A session whose model runs in a worker process."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import msgspec
 
@@ -21,6 +22,7 @@ class IsolatedSession(Session):
     """
 
     parallel = True
+    program: ClassVar[str] = PROGRAM
 
     def __init__(self, worker: Worker) -> None:
         inputs, outputs = msgspec.convert(

@@ -28,6 +28,8 @@ PATIENCE_S = 300.0
 class IsolatedTextSession(IsolatedSession, TextSession):
     """The contract of writing over a worker. Raises what `IsolatedSession` raises as well."""
 
+    program = PROGRAM
+
     def __init__(self, worker: Worker) -> None:
         super().__init__(worker)
         self.window = int(worker.call(WINDOW).payload)

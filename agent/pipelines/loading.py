@@ -12,7 +12,7 @@ from agent.errors import AgentError, EngineFailed, NotReady
 from agent.pipelines.spec import PipelineSpec
 
 if TYPE_CHECKING:
-    from agent.registry.models import LoadedModel, Models
+    from agent.registry import LoadedModel, Models
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +46,10 @@ class Loading:
         """Load all of them. One that fails is noted, and no reason not to start."""
         for spec in specs:
             await self._attempt(spec)
+
+    def peek(self, spec: PipelineSpec) -> "LoadedModel | None":
+        """The pipeline's model as it answers now, if it is loaded."""
+        return self._models.peek(spec.model)
 
     async def get(self, spec: PipelineSpec) -> "LoadedModel":
         """The pipeline's model.

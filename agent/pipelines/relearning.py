@@ -14,6 +14,7 @@ from agent.store import cases
 from agent.store import streams as streams_table
 
 if TYPE_CHECKING:
+    from agent.pipelines.streams import Streams
     from agent.store.db import Database
 
 
@@ -33,8 +34,7 @@ class Relearning:
 
     async def run_due(
         self,
-        streams: Mapping[str, Stream],
-        stored: MutableMapping[str, bytes],
+        streams: "Streams",
         settling: "Mapping[str, asyncio.Task[None]]",
     ) -> None:
         """Do what was requested; no batch is being scored meanwhile."""
@@ -43,7 +43,7 @@ class Relearning:
             if (task := settling.get(name)) is not None:
                 await asyncio.wait((task,))
             try:
-                result = await self.run(name, streams.get(name), stored)
+                result = await self.run(name, streams.get(name), streams.stored)
             except AgentError as error:
                 told.set_exception(error)
             else:

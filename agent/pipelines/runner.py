@@ -13,37 +13,34 @@ the busier the device, the larger the batches.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
 from agent.clock import Clock
-from agent.errors import AgentError, BadPayload, EngineFailed, NotReady, TooLarge, TooMany
-from agent.pipelines.detector import Detector
+from agent.errors import AgentError, EngineFailed, NotReady, TooLarge
 from agent.pipelines.entries import Done, Entry, Receipt, Single
 from agent.pipelines.instruments import Instruments
 from agent.pipelines.loading import Loading
 from agent.pipelines.messages import Sender, Topics
-from agent.pipelines.names import check_stream
 from agent.pipelines.relearning import Relearning
-from agent.pipelines.spec import PipelineLimits, PipelineSpec, pipeline_for
+from agent.pipelines.spec import PipelineLimits, PipelineSpec
 from agent.pipelines.stream import Stream, StreamStatus, Work
+from agent.pipelines.streams import MakeDetector, Streams
 from agent.pipelines.waiting import Waiting
 from agent.pipelines.writing import KEY, write_work
 from agent.store import streams as streams_table
 from agent.types import Event, Rows
 
 if TYPE_CHECKING:
-    from agent.registry.models import LoadedModel, Models
+    from agent.registry import Models
     from agent.store.db import Database
     from agent.telemetry.events import EventBus
     from agent.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)
-
-#: Makes the detector of one stream; called again whenever a stream has to start afresh.
-MakeDetector = Callable[["LoadedModel", PipelineSpec], Detector]
 
 
 class Pipelines:
@@ -67,19 +64,25 @@ class Pipelines:
         self._database = database
         self._clock = clock
         self._events = events
-        self._make = make_detector
         self._limits = limits or PipelineLimits()
-        self._sender = Sender(topics, clock)
         self._instruments = Instruments(metrics)
         self._waiting = Waiting(self._limits)
-        self._streams: dict[str, Stream] = {}
+        self._streams = Streams(
+            self._specs,
+            models=self._models,
+            make_detector=make_detector,
+            sender=Sender(topics, clock),
+            limits=self._limits,
+            instruments=self._instruments,
+            clock=clock,
+        )
         metrics.gauge_callback(
             "edge_agent_rows_waiting", "Rows that wait to be scored", lambda: self._waiting.rows
         )
         metrics.gauge_callback(
             "edge_agent_streams", "Streams that are watched", lambda: len(self._streams)
         )
-        self._stored: dict[str, bytes] = {}
+        self._forgetting: set[asyncio.Task[None]] = set()
         self._flush: set[str] = set()
         self._flush_timers: dict[str, asyncio.TimerHandle] = {}
         self._settling: dict[str, asyncio.Task[None]] = {}
@@ -100,14 +103,13 @@ class Pipelines:
             StorageFailed: the streams' states cannot be read.
         """
         stored = await self._database.read(streams_table.load_all)
-        self._stored = {
+        self._streams.stored = {
             name.removeprefix(KEY): state for name, state in stored.items() if name.startswith(KEY)
         }
         await self._models.start(self._specs)
-        for name in list(self._stored)[: self._limits.streams]:
-            await self._try_resume(name)
+        await self._streams.resume()
         self._accepting = True
-        for stream in self._streams.values():
+        for stream in self._streams.all():
             self._watch_grid(stream)
         self._task = asyncio.create_task(self._run(), name="pipelines")
 
@@ -120,6 +122,7 @@ class Pipelines:
         if self._task is not None:
             await self._task
             self._task = None
+        await asyncio.gather(*self._forgetting)
         await self._models.close()
         self._thread.shutdown()
 
@@ -176,7 +179,7 @@ class Pipelines:
 
     def status(self) -> list[StreamStatus]:
         """How each stream stands, by name."""
-        return [self._streams[name].status() for name in sorted(self._streams)]
+        return [stream.status() for stream in self._streams.all()]
 
     @property
     def problems(self) -> dict[str, AgentError]:
@@ -207,15 +210,19 @@ class Pipelines:
         self._wake.set()
 
     def _admit(self, stream: str) -> None:
-        """Refuse at the door what no round could take."""
-        pipeline_for(self._specs, check_stream(stream))
-        if len(self._streams) >= self._limits.streams:
-            raise TooMany(
-                f"{self._limits.streams} streams are watched already",
-                where=stream,
-                hint="Raise the limit of streams in the configuration",
-                retry_after_s=60.0,
-            )
+        """Refuse at the door what no round could take; a stream that was idle may make room."""
+        busy = self._settling.keys() | self._waiting.names
+        forgotten = self._streams.admit(stream, busy)
+        if forgotten is not None:
+            task = asyncio.create_task(self._forget(forgotten), name="forget a stream")
+            self._forgetting.add(task)
+            task.add_done_callback(self._forgetting.discard)
+
+    async def _forget(self, name: str) -> None:
+        try:
+            await self._database.write(lambda c: streams_table.forget(c, KEY + name))
+        except AgentError as error:  # it will be known again after a restart, and go again
+            _log.warning("a stream's state stays: %s", error, extra={"stream": name})
 
     def _drain_s(self) -> float:
         """Roughly how long the queue takes to drain, seconds."""
@@ -229,7 +236,7 @@ class Pipelines:
             await self._wake.wait()
             self._wake.clear()
             while True:
-                await self._relearning.run_due(self._streams, self._stored, self._settling)
+                await self._relearning.run_due(self._streams, self._settling)
                 if not (batches := self._take()):
                     break
                 await self._round(batches)
@@ -245,13 +252,14 @@ class Pipelines:
     async def _round(self, batches: Mapping[str, list[Entry]]) -> None:
         flush = self._flush & batches.keys()
         self._flush -= flush
-        ready = await self._opened(batches)
-        began = self._clock.monotonic()
-        done = await asyncio.get_running_loop().run_in_executor(
-            self._thread,
-            _score,
-            [(stream, entries, stream.name in flush) for stream, entries in ready],
-        )
+        with ExitStack() as holds:  # no model goes while it scores
+            ready = await self._opened(batches, holds)
+            began = self._clock.monotonic()
+            done = await asyncio.get_running_loop().run_in_executor(
+                self._thread,
+                _score,
+                [(stream, entries, stream.name in flush) for stream, entries in ready],
+            )
         self._instruments.score_s.observe(self._clock.monotonic() - began)
         for stream, entries, work in done:
             task = asyncio.create_task(self._settle(stream, entries, work, began))
@@ -305,51 +313,20 @@ class Pipelines:
         self._flush.add(name)
         self._wake.set()
 
-    # Streams and models.
-
-    async def _opened(self, batches: Mapping[str, list[Entry]]) -> list[tuple[Stream, list[Entry]]]:
+    async def _opened(
+        self, batches: Mapping[str, list[Entry]], holds: ExitStack
+    ) -> list[tuple[Stream, list[Entry]]]:
         """The streams of the batches, opened as needed; entries of those that cannot be are told."""
         ready = []
         for name, entries in batches.items():
             try:
-                stream = self._streams.get(name) or await self._open(name)
+                stream, hold = await self._streams.take(name)
+                holds.enter_context(hold)
             except Exception as error:  # noqa: BLE001 (one stream must not end the others)
                 _tell(entries, [_explained(error, name)] * len(entries))
             else:
                 ready.append((stream, entries))
         return ready
-
-    async def _open(self, name: str) -> Stream:
-        spec = pipeline_for(self._specs, name)
-        self._admit(name)
-        model = await self._models.get(spec)
-        stream = self._new(name, spec, model)
-        stored = self._stored.pop(name, None)
-        if stored is not None:
-            self._resume(stream, stored)
-        self._streams[name] = stream
-        return stream
-
-    def _new(self, name: str, spec: PipelineSpec, model: "LoadedModel") -> Stream:
-        try:
-            return Stream(name, spec, str(model.ref), lambda: self._make(model, spec), self._sender)
-        except AgentError as error:  # the operator's matter, not the sender's
-            raise NotReady(
-                f"{model.ref} cannot watch a stream: {error}", where=name, retry_after_s=60.0
-            ) from error
-
-    def _resume(self, stream: Stream, stored: bytes) -> None:
-        try:
-            stream.resume(stored)
-        except BadPayload as error:
-            self._instruments.afresh.inc()
-            _log.warning("the stream starts afresh: %s", error, extra={"stream": stream.name})
-
-    async def _try_resume(self, name: str) -> None:
-        try:
-            await self._open(name)
-        except AgentError as error:
-            _log.info("a known stream is not watched: %s", error, extra={"stream": name})
 
 
 def _score(

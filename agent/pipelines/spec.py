@@ -55,16 +55,20 @@ class PipelineLimits:
         streams: streams watched at the same time.
         waiting_rows: rows that wait to be scored, over all streams.
         batch_rows: rows of one stream that are scored and committed together.
+        idle_s: without readings for so long, a stream gives its place to a new one if need be, seconds.
     """
 
     streams: int = 64
     waiting_rows: int = 200_000
     batch_rows: int = 4096
+    idle_s: float = 86_400.0
 
     def __post_init__(self) -> None:
         for name in ("streams", "waiting_rows", "batch_rows"):
             if getattr(self, name) < 1:
                 raise BadConfig("must be at least 1", where=name)
+        if not self.idle_s > 0:
+            raise BadConfig("must be above 0 seconds", where="idle_s")
         if self.streams > 1024:
             raise BadConfig("must be at most 1024", where="streams")
 

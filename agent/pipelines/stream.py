@@ -18,16 +18,14 @@ from agent.pipelines.detector import Alarm, Detector, Outcome
 from agent.pipelines.entries import Entry, Receipt, Single
 from agent.pipelines.messages import Sender, describe
 from agent.pipelines.repeats import Seen, digest
+from agent.pipelines.saved import FORMAT, Saved, decode
 from agent.pipelines.spec import PipelineSpec
-from agent.pipelines.summary import Summary, advance
+from agent.pipelines.summary import advance
 from agent.pipelines.waiting import coalesce
 from agent.store.cases import Case
 from agent.types import Event, Message, Rows
 
 _log = logging.getLogger(__name__)
-
-#: Version of `Saved`; a state of another version starts the stream afresh.
-FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,28 +103,6 @@ class Work:
         self.receipt += other.receipt
 
 
-class Saved(msgspec.Struct):
-    """Everything about a stream that outlives the process."""
-
-    model: str
-    detector: bytes
-    grid: bytes
-    seen: bytes
-    summary: Summary = msgspec.field(default_factory=Summary)
-    phase: str = "learning"
-    progress: float = 0.0
-    score: float | None = None
-    shares: dict[str, float] = {}
-    warning: str = ""
-    warnings: int = 0
-    rows: int = 0
-    readings: int = 0
-    windows: int = 0
-    dropped: dict[str, int] = {}
-    last: float | None = None
-    format: int = FORMAT
-
-
 class Stream:
     """A stream while it is watched."""
 
@@ -163,6 +139,22 @@ class Stream:
             self._fresh(model)
             raise
         self._committed = state
+
+    @property
+    def committed(self) -> bytes | None:
+        """The last committed state; None before the first."""
+        return self._committed
+
+    def succeed(self, committed: bytes | None) -> None:
+        """Take over what is not the model's from the state of a stream of another model."""
+        if committed is None:
+            return
+        before = decode(committed)
+        self._grid.restore(before.grid)
+        self._seen = Seen(before.seen)
+        for count in ("rows", "readings", "windows", "warnings", "dropped", "last"):
+            setattr(self._saved, count, getattr(before, count))
+        self._committed = self.snapshot()
 
     def process(self, entries: Sequence[Entry], *, flush: bool = False) -> Work:
         """Score what came; the stream is changed, until `undo`.
@@ -225,7 +217,7 @@ class Stream:
         self._saved = Saved(model=model, detector=b"", grid=b"", seen=b"")
 
     def _restore(self, state: bytes) -> None:
-        saved = _decode(state)
+        saved = decode(state)
         if saved.format != FORMAT or saved.model != self._saved.model:
             raise BadPayload(f"the stream's state is of {saved.model}, format {saved.format}")
         self._detector.restore(saved.detector)
@@ -368,13 +360,6 @@ class Stream:
     def _event(self, kind: str, data: Mapping[str, Any]) -> Event:
         head = {"stream": self.name, "pipeline": self.spec.name, "model": self._saved.model}
         return Event(kind, self._sender.clock.wall(), {**head, **data})
-
-
-def _decode(state: bytes) -> Saved:
-    try:
-        return msgspec.msgpack.decode(state, type=Saved)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise BadPayload("the stream's state cannot be read") from error
 
 
 def _progress(rows: Rows, outcome: Outcome, saved: Saved) -> dict[str, Any]:

@@ -25,6 +25,11 @@ class Waiting:
     def __bool__(self) -> bool:
         return bool(self._streams)
 
+    @property
+    def names(self) -> set[str]:
+        """Streams that have entries."""
+        return set(self._streams)
+
     def add(self, stream: str, entry: Entry, *, retry_after_s: float = 1.0) -> None:
         """Let it wait its turn.
 

@@ -6,7 +6,8 @@ itself (`trust` does), never executes a model but through `engines`, and writes 
 directory.
 """
 
-from agent.registry.models import LoadedModel, Models, ModelStatus
+from agent.registry.loaded import LoadedModel
+from agent.registry.models import Models, ModelStatus
 from agent.registry.registry import InstalledModel, Registry, VerifiedModel
 
 __all__ = [

@@ -1,26 +1,28 @@
 """The loaded models, by name and version, no version twice.
 
 A model is verified and loaded on its first use, in a thread, and stays. When another version is
-activated, also by another process, `get` without a version loads that one and forgets the old one.
-Who holds the old one may go on with it: no caller meets a moment without a model.
+activated, also by another process, `get` without a version loads that one, and the old one goes as
+soon as nobody is inside it: no caller meets a moment without a model. What is loaded stays within the
+memory budget: the models that were used longest ago make room, those that are pinned never.
 """
 
 import asyncio
-import threading
+import logging
+import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
-from agent.engines.base import NUMPY_DTYPES, Session
+from agent.engines.pool import MIB, Pool
+from agent.engines.settings import ServingSettings
 from agent.errors import AgentError
-from agent.registry.golden import golden_inputs
+from agent.registry.loaded import LoadedModel
+from agent.registry.loading import load
 from agent.registry.registry import Registry, VerifiedModel
-from agent.registry.trial import load_checked
-from agent.types import Array, ModelRef, Tensors, TensorSpec
+from agent.types import ModelRef
 
-TIMED_RUNS = 3  # the fastest of so many is what a run typically takes
+_log = logging.getLogger(__name__)
 
 State = Literal["READY", "UNAVAILABLE"]
 
@@ -41,52 +43,36 @@ class ModelStatus:
     reason: str = ""
 
 
-class LoadedModel:
-    """A verified model in memory. Safe to call from several threads; runs one at a time.
+class Models:
+    """What is loaded, over a registry. Used from one event loop.
 
     Attributes:
-        ref: name and version.
-        manifest: what its author promises.
-        session: the engine's.
-        typical_s: what a run takes, measured at load on a golden input or zeros, seconds.
+        pool: the account of their memory.
     """
 
-    def __init__(self, model: VerifiedModel, session: Session) -> None:
-        self.ref = model.ref
-        self.manifest = model.manifest
-        self.session = session
-        self._lock = threading.Lock()
-        self.typical_s = self._measure(golden_inputs(model.manifest, model.files))
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        settings: ServingSettings | None = None,
+        pinned: Iterable[str] = (),
+    ) -> None:
+        """Nothing is loaded yet.
 
-    def run(self, tensors: Tensors) -> dict[str, Array]:
-        """One inference. Raises as `Session.run`."""
-        with self._lock:
-            return self.session.run(tensors)
-
-    def close(self) -> None:
-        """Release the engine's memory after the run in progress. Idempotent."""
-        with self._lock:
-            self.session.close()
-
-    def _measure(self, inputs: Tensors | None) -> float:
-        tensors = inputs or {spec.name: _zeros(spec) for spec in self.session.inputs}
-        return min(self._timed(tensors) for _ in range(TIMED_RUNS))
-
-    def _timed(self, tensors: Tensors) -> float:
-        start = time.perf_counter()
-        self.run(tensors)
-        return time.perf_counter() - start
-
-
-class Models:
-    """What is loaded, over a registry. Used from one event loop."""
-
-    def __init__(self, registry: Registry) -> None:
+        Args:
+            registry: where they come from.
+            settings: how they are run, and the memory that they may take together.
+            pinned: names of models that never make room for others.
+        """
+        self._settings = settings or ServingSettings()
+        self.pool: Pool[ModelRef] = Pool(self._settings.budget or half_of_memory())
         self._registry = registry
+        self._pinned = frozenset(pinned)
         self._loaded: dict[ModelRef, LoadedModel] = {}
         self._active: dict[str, LoadedModel] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._problems: dict[ModelRef, str] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
 
     async def get(self, name: str, version: str | None = None) -> LoadedModel:
         """A model, loaded now if it is not yet; the active version when none is named.
@@ -95,6 +81,7 @@ class Models:
             NotFound: it is not installed.
             Refused: it is not what was signed.
             BadModel, EngineMissing: it cannot run here.
+            OverMemory: it does not fit beside the models that must stay.
         """
         async with self._locks.setdefault(name, asyncio.Lock()):
             ref = await self._resolve(name, version)
@@ -130,9 +117,13 @@ class Models:
         The next `get` loads it again.
         """
         async with self._locks.setdefault(name, asyncio.Lock()):
-            self._active.pop(name, None)
             for ref in [ref for ref in self._loaded if ref.name == name]:
-                await asyncio.to_thread(self._loaded.pop(ref).close)
+                await asyncio.to_thread(self._taken_out(ref).close)
+                self.pool.release([ref])
+
+    def loaded(self) -> list[LoadedModel]:
+        """Every model that is loaded now."""
+        return list(self._loaded.values())
 
     def index(self) -> list[ModelStatus]:
         """Every installed version and whether it can be asked."""
@@ -140,11 +131,9 @@ class Models:
 
     async def close(self) -> None:
         """Release every model, each after the run in progress."""
-        models = list(self._loaded.values())
-        self._loaded.clear()
-        self._active.clear()
-        for model in models:
-            await asyncio.to_thread(model.close)
+        for ref in list(self._loaded):
+            self._retire(ref)
+        await asyncio.gather(*self._leaving)
 
     async def _resolve(self, name: str, version: str | None) -> ModelRef:
         if version is not None:
@@ -153,24 +142,62 @@ class Models:
 
     async def _load(self, ref: ModelRef, version: str | None) -> LoadedModel:
         try:
-            model = await asyncio.to_thread(_load, self._registry, ref.name, version)
+            package = await asyncio.to_thread(self._registry.open, ref.name, version)
+            model = self._loaded.get(package.ref) or await self._admitted(package)
         except AgentError as error:
             self._problems[ref] = str(error)
             raise
         self._problems.pop(ref, None)
         if model.ref != ref:  # a damaged version gave way to the one before it
             self._problems[ref] = f"damaged on the disk, so that {model.ref.version} answers"
-        kept = self._loaded.setdefault(model.ref, model)
-        if kept is not model:
-            model.close()
-        return kept
+        return model
+
+    async def _admitted(self, package: VerifiedModel) -> LoadedModel:
+        """Load a package into its share of the budget."""
+        ref = package.ref
+        await self._make_room(package)
+        try:
+            model = await asyncio.to_thread(load, self._registry, package, self._settings)
+        except BaseException:
+            self.pool.release([ref])
+            raise
+        self._loaded[ref] = model
+        self.pool.settle(ref, model.memory, pinned=ref.name in self._pinned)
+        return model
+
+    async def _make_room(self, package: VerifiedModel) -> None:
+        for ref, model in self._loaded.items():
+            self.pool.use(ref, model.used)
+        size = package.manifest.resources.memory_mib * MIB
+        # The version that it replaces goes as soon as this one stands, so its share is not counted.
+        replaced = self._active.get(package.ref.name)
+        beside = (replaced.ref,) if replaced else ()
+        leaving = self.pool.admit(package.ref, size, time.monotonic(), replaced=beside)
+        if leaving:
+            names = ", ".join(map(str, leaving))
+            _log.info("unloaded to make room", extra={"model": str(package.ref), "left": names})
+        for ref in leaving:
+            await asyncio.to_thread(self._taken_out(ref).close)
 
     def _make_active(self, name: str, model: LoadedModel) -> None:
         old = self._active.get(name)
         self._active[name] = model
         if old is not None and old is not model:
-            # Not closed: a stream may be in the middle of it. Its memory goes with its last holder.
-            self._loaded.pop(old.ref, None)
+            self._retire(old.ref)
+
+    def _retire(self, ref: ModelRef) -> None:
+        """Let a model go as soon as nobody is inside it."""
+        model = self._taken_out(ref)
+        task = asyncio.create_task(asyncio.to_thread(model.close))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+        self.pool.release([ref])
+
+    def _taken_out(self, ref: ModelRef) -> LoadedModel:
+        model = self._loaded.pop(ref)
+        if self._active.get(ref.name) is model:
+            del self._active[ref.name]
+        return model
 
     def _note(self, name: str, error: AgentError) -> None:
         for installed in self._registry.list():
@@ -184,17 +211,6 @@ class Models:
         return ModelStatus(ref.name, ref.version, "UNAVAILABLE", reason)
 
 
-def _load(registry: Registry, name: str, version: str | None) -> LoadedModel:
-    model = registry.open(name, version)
-    session = load_checked(model.manifest, model.files)
-    try:
-        return LoadedModel(model, session)
-    except BaseException:
-        session.close()
-        raise
-
-
-def _zeros(spec: TensorSpec) -> Array:
-    shape = tuple(1 if size == -1 else size for size in spec.shape)
-    fill = b"" if spec.dtype == "BYTES" else 0
-    return np.full(shape, fill, dtype=NUMPY_DTYPES[spec.dtype])
+def half_of_memory() -> int:
+    """Half of the machine's memory, bytes: the rest is for the system and everybody else."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

@@ -5,6 +5,7 @@ it, over `LIMIT`. Rows that do not come later than the last one are dropped. It 
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -149,6 +150,9 @@ class FakeDetector:
 class FakeModel:
     ref: ModelRef
 
+    def hold(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
 
 @dataclass
 class FakeModels:
@@ -156,10 +160,17 @@ class FakeModels:
 
     versions: dict[str, str] = field(default_factory=lambda: {"pump": "1.0.0"})
     errors: dict[str, AgentError] = field(default_factory=dict)
+    loaded: dict[str, FakeModel] = field(default_factory=dict)
+
+    def peek(self, name: str, version: str | None = None) -> Any:
+        return self.loaded.get(name)
 
     async def get(self, name: str, version: str | None = None) -> Any:
         if name in self.errors:
             raise self.errors[name]
         if name not in self.versions:
             raise NotFound("no such model", where=name)
-        return FakeModel(ModelRef(name, self.versions[name]))
+        ref = ModelRef(name, self.versions[name])
+        if name not in self.loaded or self.loaded[name].ref != ref:
+            self.loaded[name] = FakeModel(ref)
+        return self.loaded[name]

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from threading import Event, Lock
 from typing import Any
@@ -82,6 +83,9 @@ class FakeModel:
     def run(self, tensors: Tensors) -> dict[str, Array]:
         with self._lock:
             return self.session.run(tensors)
+
+    def hold(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 @dataclass(frozen=True)

@@ -562,3 +562,40 @@ async def test_relearning_that_cannot_be_written_did_not_happen(device: Device) 
         await device.pipelines.relearn("pump-1")
     (status,) = device.pipelines.status()
     assert status.phase == "watching"
+
+
+def rows_from(start: int, count: int = LEARN_ROWS, stream: str = "pump-1") -> Rows:
+    time = np.arange(start, start + count, dtype=float)
+    return Rows(stream, ("flow",), time, np.zeros((count, 1)))
+
+
+async def test_a_new_version_of_the_model_takes_over_at_the_next_batch(device: Device) -> None:
+    await device.pipelines.submit(rows_from(0))
+    device.models.versions["pump"] = "1.1.0"
+    await device.models.get("pump")  # loaded, as `Models.refresh` does
+    again, later = rows_from(0), rows_from(100)
+    assert (await device.pipelines.submit(again)).dropped == {"repeat": LEARN_ROWS}
+    assert (await device.pipelines.submit(later)).accepted == LEARN_ROWS
+    (status,) = device.pipelines.status()
+    assert (status.model, status.rows) == ("pump 1.1.0", 3 * LEARN_ROWS)
+    assert len(device.detectors) == 2
+    await device.restart()
+    (status,) = device.pipelines.status()
+    assert (status.model, status.rows) == ("pump 1.1.0", 3 * LEARN_ROWS)
+
+
+async def test_a_stream_that_fell_silent_gives_its_place_to_a_new_one(device: Device) -> None:
+    device.limits = PipelineLimits(streams=2, idle_s=3600.0)
+    await device.restart()
+    for number in (1, 2):
+        await device.pipelines.submit(rows_from(0, stream=f"pump-{number}"))
+    with pytest.raises(TooMany, match="2 streams"):
+        await device.pipelines.submit(rows_from(0, stream="pump-3"))
+    device.clock.later = 3000.0
+    await device.pipelines.submit(rows_from(50, stream="pump-1"))
+    device.clock.later = 4000.0
+    await device.pipelines.submit(rows_from(0, stream="pump-3"))
+    assert [s.stream for s in device.pipelines.status()] == ["pump-1", "pump-3"]
+    device.limits = PipelineLimits()
+    await device.restart()
+    assert [s.stream for s in device.pipelines.status()] == ["pump-1", "pump-3"]

@@ -1,31 +1,25 @@
 """A model's first run cannot hurt the daemon."""
 
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from agent.engines.worker.process import Job
 from agent.errors import AgentError, BadModel, GoldenFailed
-from agent.registry import Registry, isolated
-from agent.registry.isolated import run_trial, try_isolated
+from agent.registry import Registry
+from agent.registry.isolated import try_in_process, try_isolated
 from agent.registry.state import MANIFEST
 from agent.trust.manifest import parse_manifest
 from tests.support.fleet import make_fleet
 from tests.support.onnx_model import onnx_model, weights
 from tests.support.packages import small_package, write_package
+from tests.support.programs import HERE
 
 
 def attempt(package: Path, **options: float) -> None:
     files = {path.name: path.read_bytes() for path in package.iterdir()}
     try_isolated(parse_manifest(files[MANIFEST]), files, **options)
-
-
-def ended_by(program: str, limit_s: float = 30.0) -> AgentError:
-    with pytest.raises(AgentError) as caught:
-        run_trial([sys.executable, "-c", program], b"", "negator 1.0.0", limit_s)
-    return caught.value
 
 
 def test_a_good_model_passes(tmp_path: Path) -> None:
@@ -51,32 +45,24 @@ def test_what_is_wrong_arrives_as_it_was_said(tmp_path: Path) -> None:
 
 
 def test_a_crash_names_the_signal() -> None:
-    assert "SIGSEGV" in ended_by("import os; os.kill(os.getpid(), 11)").message
-    assert "SIGABRT" in ended_by("import os; os.abort()").message
+    job = Job("negator 1.0.0", f"{HERE}:Echo", options="segfault")
+    with pytest.raises(BadModel, match=r"SIGSEGV: it crashes the runtime") as caught:
+        try_in_process(job, {})
+    assert caught.value.where == "negator 1.0.0"
 
 
 def test_a_hang_is_ended() -> None:
-    start = time.monotonic()
-    error = ended_by("while True: pass", limit_s=0.5)
-    assert "longer than 0.5 s" in error.message
-    assert time.monotonic() - start < 20
+    job = Job("negator 1.0.0", f"{HERE}:Echo", options="hang", start_s=0.5)
+    with pytest.raises(BadModel, match=r"longer than 0\.5 s"):
+        try_in_process(job, {})
 
 
-def test_a_verdict_that_cannot_be_read_is_still_one() -> None:
-    error = ended_by("import sys; print('{'); sys.exit('the last words')")
-    assert isinstance(error, BadModel)
-    assert "the last words" in error.message
-
-
-def test_a_model_that_eats_memory_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_that_eats_memory_is_refused(tmp_path: Path) -> None:
     """A few bytes of file that ask for gigabytes: an outer product of a vector with itself."""
     side = 40_000
     ones = weights("w", (1, side), np.ones(side, np.float32).tobytes())
     model = onnx_model("MatMul", shape=(-1, 1), inputs=("x", "w"), initializers=ones)
     package = write_package(tmp_path / "p", model, golden=golden_of(side))
-    monkeypatch.setattr(isolated, "BASE_MIB", 400)
     with pytest.raises(AgentError) as caught:
         attempt(package)
     assert caught.value.code in {"model.invalid", "trust.golden"}

@@ -24,6 +24,8 @@ class Echo(Program):
         self.description = {"options": options, "environment": sorted(os.environ)}
         if options == "segfault":
             self.segfault(None, {})
+        if options == "hang":
+            time.sleep(3600)
 
     def call(self, method: str, payload: Any, tensors: Tensors) -> Answer:
         answer: Answer = getattr(self, method)(payload, tensors)

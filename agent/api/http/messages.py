@@ -38,6 +38,7 @@ REASONS: Mapping[int, bytes] = {
     501: b"Not Implemented",
     503: b"Service Unavailable",
     504: b"Gateway Timeout",
+    507: b"Insufficient Storage",
 }
 
 encode_json = msgspec.json.Encoder(enc_hook=str).encode

@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from time import perf_counter
 
 from agent.api.ports import ModelPort
@@ -59,10 +59,13 @@ class Writers:
         session = text_session(model)
         if self._writing >= MAX_WRITING:
             raise TooMany(f"{MAX_WRITING} answers are under way already")
+        held = ExitStack()  # until the thread ends, also when another version takes over
+        held.enter_context(model.hold())
         self._writing += 1
         writing = _Writing(session, request)
         started = perf_counter()
         job = self._pool().submit(writing.run)
+        job.add_done_callback(lambda _: held.close())
         try:
             async for part in writing.parts():
                 if started:

@@ -80,6 +80,7 @@ class WorkerProcess:
     Attributes:
         description: what the program says of itself.
         pid: of the process.
+        useless: it has ended, or is being ended, because a call failed.
     """
 
     def __init__(self, job: Job, files: Mapping[str, bytes]) -> None:
@@ -100,6 +101,7 @@ class WorkerProcess:
         self._waiting = 0
         self._changed = threading.Condition()
         self._closed = False
+        self.useless = False
         self._group = make_group(job.limits, delegated())
         self._process, self._control, self._lifeline = _spawn()
         self.pid = self._process.pid
@@ -281,6 +283,7 @@ class WorkerProcess:
 
     def _failure(self, error: Exception, patience_s: float) -> AgentError:
         """The caller's error for what became of the channel; the worker is useless after that."""
+        self.useless = True
         name = self._job.name
         if isinstance(error, Late):
             self.kill()

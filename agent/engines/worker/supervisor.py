@@ -69,23 +69,13 @@ class Worker:
         patience_s: float | None = None,
     ) -> Reply:
         """See `WorkerProcess.call`."""
-        process = self._process or self._awaited()
-        try:
-            return process.call(method, payload, tensors, patience_s=patience_s)
-        except AgentError:
-            self._check(process)
-            raise
+        return self._current().call(method, payload, tensors, patience_s=patience_s)
 
     def stream(
         self, method: str, payload: Any = None, *, patience_s: float | None = None
     ) -> Stream:
         """See `WorkerProcess.stream`."""
-        process = self._process or self._awaited()
-        try:
-            return process.stream(method, payload, patience_s=patience_s)
-        except AgentError:
-            self._check(process)
-            raise
+        return self._current().stream(method, payload, patience_s=patience_s)
 
     def close(self) -> None:
         """End the process; it is not started again. Idempotent."""
@@ -94,6 +84,13 @@ class Worker:
         if process is not None:
             process.close()
         self._standing.set()  # whoever waits is told
+
+    def _current(self) -> WorkerProcess:
+        process = self._process
+        if process is not None and not process.useless:
+            return process
+        self._drop(process)
+        return self._awaited()
 
     def _awaited(self) -> WorkerProcess:
         """The process that is being started.
@@ -115,10 +112,10 @@ class Worker:
             retry_after_s=max(pause_s, 1.0),
         )
 
-    def _check(self, process: WorkerProcess) -> None:
-        """After a failed call: a process that has ended gets no more of them."""
+    def _drop(self, process: WorkerProcess | None) -> None:
+        """Give no more calls to a process, if it is still the one that gets them."""
         with self._changing:
-            if process.ended and self._process is process:
+            if self._process is process and not self._closing.is_set():
                 self._standing.clear()
                 self._process = None
 
@@ -139,7 +136,7 @@ class Worker:
             how = standing.wait() if standing else "could not be started"
             if self._closing.is_set():
                 return
-            self._note(how, time.monotonic() - since)
+            self._note(standing, how, time.monotonic() - since)
             if standing:
                 standing.kill()
             if self._closing.wait(self._backoff.pause_s):
@@ -147,10 +144,8 @@ class Worker:
             since = time.monotonic()
             standing = self._restarted()
 
-    def _note(self, how: str, lived_s: float) -> None:
-        with self._changing:
-            self._standing.clear()
-            self._process = None
+    def _note(self, standing: WorkerProcess | None, how: str, lived_s: float) -> None:
+        self._drop(standing)
         self.ends += 1
         self._backoff = self._backoff.after(lived_s)
         self._due = time.monotonic() + self._backoff.pause_s
