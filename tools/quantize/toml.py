@@ -67,7 +67,7 @@ def value(item: Any) -> str:
 
 def _key(name: str) -> str:
     plain = name and all(c.isascii() and (c.isalnum() or c in "_-") for c in name)
-    return name if plain else json.dumps(name)
+    return name if plain else value(name)
 
 
 def _table(head: str, fields: Mapping[str, Any]) -> str:
