@@ -62,7 +62,7 @@ class GenAiSession(TextSession):
         files = options.files
         config = _decoded(files, CONFIG)
         self._controls = Controls.of(_file(files, TOKENIZER))
-        self._runtime = _Runtime(files, options.threads)
+        self._runtime = _Runtime(files, min(options.threads, os.cpu_count() or 1))
         self.window = _window(config, options.parameters)
         vocabulary = int(config["model"]["vocab_size"])
         super().__init__(
@@ -80,7 +80,7 @@ class GenAiSession(TextSession):
         if self._closed:
             raise NotReady("the model is being unloaded")
         with _translated():
-            prompt = self._prompt(request)
+            prompt = self.tokens(request)
             room = self.window - len(prompt)
             limit = min(room, ANSWER if request.max_tokens is None else request.max_tokens)
             if request.constraint is not None:
@@ -164,7 +164,8 @@ class GenAiSession(TextSession):
 
     # Prompts
 
-    def _prompt(self, request: GenerationRequest) -> Tokens:
+    def tokens(self, request: GenerationRequest) -> Tokens:
+        """The token ids of a request's prompt, int32 [n]. Raises ContextOverflow, BadPayload."""
         if not request.messages:
             return self._fitting(self._encoded([request.text]))
         messages = request.messages
