@@ -37,7 +37,9 @@ def written(session: GenAiSession, progress: Progress) -> list[list[int]]:
         request = GenerationRequest(messages, text, ANSWER, sampling=sampling)
         answer = "".join(p.text for p in session.generate(request) if isinstance(p, Piece))
         tokens = session.tokens(request).tolist()
-        found.append(tokens + (session.tokens(GenerationRequest(text=answer)).tolist() if answer else []))
+        found.append(
+            tokens + (session.tokens(GenerationRequest(text=answer)).tolist() if answer else [])
+        )
     return found
 
 

@@ -117,7 +117,7 @@ class LanguageFamily:
         quantized = [n for n in graph.node if n.op_type == "MatMulNBits"]
         floats = [t for t in graph.initializer if t.data_type == onnx.TensorProto.FLOAT]
         count: int = sum(_attribute(n, "K") * _attribute(n, "N") for n in quantized)
-        return count + sum(math.prod(t.dims) for t in floats)
+        return count + sum(int(math.prod(t.dims)) for t in floats)
 
     def worst_layers(self, original: Artifact, made: Artifact) -> Sequence[LayerError]:
         del original

@@ -30,6 +30,10 @@ _BYTE_LEVEL = {
     "use_regex": True,
 }
 
+#: What a byte-level tokenizer splits text by (Radford et al., 2019).
+_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+_DIGIT = r"\p{N}"
+
 #: How a GGUF file's `tokenizer.ggml.pre` splits numbers, where its converter does not say so.
 _SPLIT_DIGITS = frozenset({"smollm", "starcoder", "refact", "command-r"})
 
@@ -39,6 +43,7 @@ def mended(data: bytes, *, pre: str = "", begins: bool | None = None) -> bytes:
 
     A converter that does not know a byte-level tokenizer writes the decoder of another kind before
     the right one; a runtime that goes by the first takes it for SentencePiece and gives ids of -1.
+    How text is split is written as patterns, which every library reads alike.
 
     Args:
         data: of the file.
@@ -51,15 +56,32 @@ def mended(data: bytes, *, pre: str = "", begins: bool | None = None) -> bytes:
     fields["decoder"] = _BYTE_LEVEL
     fields["model"]["byte_fallback"] = False
     fields["model"]["fuse_unk"] = False
-    if pre in _SPLIT_DIGITS:
-        digits = {"type": "Digits", "individual_digits": True}
-        fields["pre_tokenizer"] = {
-            "type": "Sequence",
-            "pretokenizers": [digits, {**_BYTE_LEVEL, "add_prefix_space": False}],
-        }
+    fields["pre_tokenizer"] = _spelt_out(fields["pre_tokenizer"], digits=pre in _SPLIT_DIGITS)
     if begins is False:
         fields["post_processor"] = {**_BYTE_LEVEL, "trim_offsets": False}
     return msgspec.json.encode(fields)
+
+
+def _spelt_out(pre_tokenizer: Mapping[str, Any], *, digits: bool) -> dict[str, Any]:
+    """The same splits, each as a pattern of its own.
+
+    The runtime has code of its own for what is only named, and it differs: it takes a run of line
+    ends for one piece where the regular expression does not, and digits for words.
+    """
+    steps = [_split(_DIGIT)] if digits else []
+    for step in pre_tokenizer.get("pretokenizers", [pre_tokenizer]):
+        if step["type"] == "Digits" and step.get("individual_digits"):
+            steps.append(_split(_DIGIT))
+        elif step["type"] == "ByteLevel" and step.get("use_regex", True):
+            steps += [_split(_WORDS), {**step, "use_regex": False}]
+        else:
+            steps.append(step)
+    return {"type": "Sequence", "pretokenizers": steps}
+
+
+def _split(pattern: str) -> dict[str, Any]:
+    found = {"type": "Split", "pattern": {"Regex": pattern}}
+    return {**found, "behavior": "Isolated", "invert": False}
 
 
 def _is_byte_level(fields: Mapping[str, Any]) -> bool:
