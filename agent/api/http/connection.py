@@ -82,8 +82,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         self._eof = True
         # A client that has said all may still wait for its answer; a stream's listener has gone.
-        current = self._current
-        return current is not None and not (self._streaming or current.route.needs_listener)
+        return self._current is not None and not self._streaming
 
     def connection_lost(self, _: Exception | None) -> None:
         self._deaf = True

@@ -101,10 +101,7 @@ async def _after(first: Part, rest: AsyncGenerator[Part, None]) -> AsyncGenerato
 def writing_route(pattern: str, handler: Any, operation: Operation) -> Route:
     """A route that a model answers."""
     bounds = (MAX_REQUEST, ANSWER_S)
-    return Route(
-        *("POST", pattern, handler, Role.APP, *bounds, problem_response, operation),
-        needs_listener=True,
-    )
+    return Route("POST", pattern, handler, Role.APP, *bounds, problem_response, operation)
 
 
 def _looking(pattern: str, handler: Any, operation: Operation) -> Route:
