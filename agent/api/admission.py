@@ -1,18 +1,31 @@
-"""How many requests may be inside the daemon at once, and the threads that their work runs in."""
+"""How many requests may be inside the daemon at once, and the threads that their work runs in.
+
+What waits for a thread goes by its urgency; what waited beyond its deadline is not begun any more.
+"""
 
 import asyncio
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import ParamSpec, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
-from agent.errors import TooMany
+from agent.api.urgency import USUAL, Line, Urgency
+from agent.errors import TooMany, TooSlow
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 MAX_THREADS = 4  # that run models at once
+
+
+@dataclass(slots=True)
+class _Job:
+    work: Callable[[], Any]
+    told: "asyncio.Future[Any]"
+    done: Callable[[], None]
 
 
 class Admission:
@@ -25,7 +38,14 @@ class Admission:
     def __init__(self, most: int) -> None:
         self.running = 0
         self._most = most
+        self._free = min(MAX_THREADS, os.cpu_count() or 1)
+        self._line: Line[_Job] = Line()
         self._threads: ThreadPoolExecutor | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Work that waits for a thread."""
+        return len(self._line)
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -41,17 +61,26 @@ class Admission:
             self._leave()
 
     async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a function in a thread, as one of at most so many.
+        """Run a function in a thread, as one of at most so many requests.
 
         Raises:
             TooMany: every place is taken; and whatever the function raises.
         """
-        loop = asyncio.get_running_loop()
+        return await self.admitted(partial(function, *args, **kwargs), USUAL)
+
+    async def admitted(self, work: Callable[[], T], urgency: Urgency) -> T:
+        """As `in_thread`, with an urgency.
+
+        Raises:
+            TooSlow: the deadline passed before a thread was free.
+        """
         self._enter()
-        job = self._pool().submit(function, *args, **kwargs)
         # The place is given back when the run ends, not when its caller goes away.
-        job.add_done_callback(lambda _: loop.call_soon_threadsafe(self._leave))
-        return await asyncio.wrap_future(job)
+        return await self._put(work, urgency, self._leave)
+
+    async def threaded(self, work: Callable[[], T], urgency: Urgency) -> T:
+        """Run in a thread what belongs to requests that have their places already. As `admitted`."""
+        return await self._put(work, urgency, _nothing)
 
     def close(self) -> None:
         """Let the threads go. What still runs is waited for by nobody. Idempotent."""
@@ -66,8 +95,49 @@ class Admission:
     def _leave(self) -> None:
         self.running -= 1
 
+    def _put(
+        self, work: Callable[[], T], urgency: Urgency, done: Callable[[], None]
+    ) -> "asyncio.Future[T]":
+        told: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._line.add(_Job(work, told, done), urgency)
+        self._go_on()
+        return told
+
+    def _go_on(self) -> None:
+        """Give free threads to what waits."""
+        loop = asyncio.get_running_loop()
+        while self._free and self._line:
+            job, late = self._line.next(loop.time())
+            if job.told.cancelled() or late:
+                job.done()
+                if late and not job.told.done():
+                    job.told.set_exception(TooSlow("the deadline passed while the request waited"))
+                continue
+            self._free -= 1
+            run = self._pool().submit(job.work)
+            run.add_done_callback(partial(self._tell, loop, job))
+
+    def _tell(self, loop: asyncio.AbstractEventLoop, job: _Job, run: Future[Any]) -> None:
+        """In the thread."""
+        with suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(self._ended, job, run)
+
+    def _ended(self, job: _Job, run: Future[Any]) -> None:
+        self._free += 1
+        job.done()
+        if not job.told.done():
+            error = run.exception()
+            if error is None:
+                job.told.set_result(run.result())
+            else:
+                job.told.set_exception(error)
+        self._go_on()
+
     def _pool(self) -> ThreadPoolExecutor:
         if self._threads is None:
-            threads = min(MAX_THREADS, os.cpu_count() or 1)
-            self._threads = ThreadPoolExecutor(threads, thread_name_prefix="infer")
+            self._threads = ThreadPoolExecutor(self._free, thread_name_prefix="infer")
         return self._threads
+
+
+def _nothing() -> None:
+    pass

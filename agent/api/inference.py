@@ -1,20 +1,29 @@
 """Inference: from a request's bytes to the answer's, in the event loop or in a thread."""
 
-from collections.abc import Awaitable
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from time import perf_counter
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from agent.api.admission import Admission
+from agent.api.batching import Batcher
 from agent.api.oip.request import Prepared
 from agent.api.oip.shared import Shared
 from agent.api.ports import ModelPort, ModelsPort
-from agent.api.served import InferenceMetrics, Reply, ServedModel
-from agent.errors import AgentError, NotReady
-from agent.types import Tensors
+from agent.api.served import INLINE_BELOW_S, InferenceMetrics, Reply, ServedModel
+from agent.api.urgency import USUAL, USUAL_LEVEL, Urgency
+from agent.errors import AgentError, NotReady, TooSlow
+from agent.types import Array, ModelRef, Tensors
 
 MAX_SERVED = 64  # models whose prepared requests are kept
 MAX_SWAPS = 5  # of a model during one request
+
+
+#: What is left to be done: a run on tensors, or the rest of one that is under way.
+Work: TypeAlias = Tensors | Callable[[], dict[str, Array]]
 
 
 class Call(NamedTuple):
@@ -47,6 +56,7 @@ class Inference:
         self._models = models
         self._admission = admission
         self._served: dict[tuple[str, str], ServedModel] = {}
+        self._batchers: dict[ModelRef, tuple[ServedModel, Batcher]] = {}
 
     def infer(self, call: Call) -> Reply | Awaitable[Reply]:
         """Run a model on a request of the Open Inference Protocol.
@@ -67,12 +77,15 @@ class Inference:
         try:
             prepared = served.prepare(call.body, call.header_length)
             tensors = prepared.tensors(call.body, call.shared)
-            if served.inline:
-                return served.run(prepared, tensors, started, call.shared)
+            if served.inline and served.batches is None:
+                begun = model.begin(tensors, INLINE_BELOW_S)
+                if isinstance(begun, dict):
+                    return served.answer(begun, prepared, started, call.shared)
+                return self._beside(served, begun, prepared, call)
         except AgentError as error:
             self._failed(served, error)
             raise
-        return self._infer_beside(served, prepared, tensors, call)
+        return self._beside(served, tensors, prepared, call)
 
     async def _infer_cold(self, call: Call) -> Reply:
         for _ in range(MAX_SWAPS):
@@ -80,30 +93,77 @@ class Inference:
             prepared = served.prepare(call.body, call.header_length)
             tensors = prepared.tensors(call.body, call.shared)
             with suppress(NotReady):  # unloaded since it was chosen
-                return await self._infer_in_thread(served, prepared, tensors, call)
+                return await self._counted(served, tensors, prepared, call)
         raise NotReady("the model is being replaced again and again", where=call.name)
 
-    async def _infer_beside(
-        self, served: ServedModel, prepared: Prepared, tensors: Tensors, call: Call
+    async def _beside(
+        self, served: ServedModel, work: Work, prepared: Prepared, call: Call
     ) -> Reply:
         try:
-            return await self._infer_in_thread(served, prepared, tensors, call)
+            return await self._counted(served, work, prepared, call)
         except NotReady:  # the version after it answers
             return await self._infer_cold(call)
 
-    async def _infer_in_thread(
-        self, served: ServedModel, prepared: Prepared, tensors: Tensors, call: Call
+    async def _counted(
+        self, served: ServedModel, work: Work, prepared: Prepared, call: Call
     ) -> Reply:
-        started = perf_counter()
         try:
-            return await self._admission.in_thread(
-                served.run, prepared, tensors, started, call.shared
-            )
+            return await self._in_time(served, work, prepared, call)
         except NotReady:
             raise
         except AgentError as error:
             self._failed(served, error)
             raise
+
+    async def _in_time(
+        self, served: ServedModel, work: Work, prepared: Prepared, call: Call
+    ) -> Reply:
+        """The answer, unless the deadline that the request names passes first."""
+        if not prepared.timeout_s:
+            return await self._answered(served, work, prepared, call, math.inf)
+        deadline = asyncio.get_running_loop().time() + prepared.timeout_s
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self._answered(served, work, prepared, call, deadline)
+        except TimeoutError:
+            raise TooSlow(f"no answer within {prepared.timeout_s:g} s", where=call.name) from None
+
+    async def _answered(
+        self, served: ServedModel, work: Work, prepared: Prepared, call: Call, deadline: float
+    ) -> Reply:
+        started = perf_counter()
+        if served.batches is not None and not callable(work):
+            with self._admission.place():
+                outputs = await self._batcher(served).run(work)
+            return served.answer(outputs, prepared, started, call.shared)
+        run = work if callable(work) else partial(served.model.run, work)
+        urgency = Urgency(prepared.priority or USUAL_LEVEL, deadline)
+        answer = partial(served.run, run, prepared, started, call.shared)
+        return await self._admission.admitted(answer, urgency)
+
+    def _batcher(self, served: ServedModel) -> Batcher:
+        """What gathers the requests to a model."""
+        assert served.batches is not None
+        known = self._batchers.get(served.model.ref)
+        if known is None or known[0] is not served:
+            batcher = Batcher(served.batches, partial(self._run_batch, served))
+            known = self._batchers[served.model.ref] = (served, batcher)
+            self._batchers = {ref: k for ref, k in self._batchers.items() if self._is_served(k[0])}
+        return known[1]
+
+    def _is_served(self, served: ServedModel) -> bool:
+        ref = served.model.ref
+        return self._served.get((ref.name, ref.version)) is served
+
+    async def _run_batch(self, served: ServedModel, tensors: Tensors) -> dict[str, Array]:
+        """In the event loop, if the whole batch is as short as a model's run in it may be."""
+        rows = next(iter(tensors.values())).shape[0]
+        if served.inline and rows * served.model.typical_s < INLINE_BELOW_S:
+            begun = served.model.begin(tensors, INLINE_BELOW_S)
+            if isinstance(begun, dict):
+                return begun
+            return await self._admission.threaded(begun, USUAL)
+        return await self._admission.threaded(partial(served.model.run, tensors), USUAL)
 
     def _failed(self, served: ServedModel, error: AgentError) -> None:
         ref = served.model.ref

@@ -1,6 +1,6 @@
 """What the local API needs of the other rooms, as small as it can be said."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -41,7 +41,16 @@ class ModelPort(Protocol):
     def typical_s(self) -> float:
         """How long a run takes, seconds."""
 
+    @property
+    def batch_gain(self) -> float:
+        """How many times more requests it answers per second in batches; 0 for not at all."""
+
     def run(self, tensors: Tensors) -> dict[str, Array]: ...
+    def begin(
+        self, tensors: Tensors, briefly_s: float
+    ) -> dict[str, Array] | Callable[[], dict[str, Array]]:
+        """As `run`, for the event loop: what takes longer is returned, for a thread to finish."""
+
     def hold(self) -> AbstractContextManager[None]:
         """Keep it loaded meanwhile; raises NotReady when it is being unloaded already."""
 

@@ -1,15 +1,17 @@
 """A loaded model as the API serves it: its signature, its prepared requests and its counters."""
 
+from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import TypeAlias
 
+from agent.api.batching import batch_settings
 from agent.api.oip.request import Prepared, prepare, prepare_raw
 from agent.api.oip.response import encode
 from agent.api.oip.shared import Shared
 from agent.api.oip.signature import Signature
 from agent.api.ports import ModelPort
 from agent.telemetry.metrics import REQUEST_BUCKETS, Metrics
-from agent.types import Tensors
+from agent.types import Array
 
 INLINE_BELOW_S = 0.001  # models whose run takes less are run in the event loop itself
 MAX_PREPARED = 32  # requests kept
@@ -44,12 +46,14 @@ class ServedModel:
         model: the loaded model.
         signature: its tensors.
         inline: its runs are so short that a thread would only slow them down.
+        batches: how its requests are joined; None where they are not.
     """
 
     def __init__(self, model: ModelPort, metrics: InferenceMetrics) -> None:
         manifest = model.manifest
         self.model = model
         self.inline = model.typical_s < INLINE_BELOW_S
+        self.batches = batch_settings(manifest, model.batch_gain)
         self.signature = Signature.of(
             model.ref.name,
             model.ref.version,
@@ -87,10 +91,24 @@ class ServedModel:
         return known
 
     def run(
-        self, prepared: Prepared, tensors: Tensors, started: float, shared: Shared | None = None
+        self,
+        outputs: Callable[[], Mapping[str, Array]],
+        prepared: Prepared,
+        started: float,
+        shared: Shared | None = None,
     ) -> Reply:
-        """Run the model, encode its answer, and count the request."""
-        reply = encode(self.model.run(tensors), prepared, self.signature, shared)
+        """Have the model's outputs made, and answer with them."""
+        return self.answer(outputs(), prepared, started, shared)
+
+    def answer(
+        self,
+        outputs: Mapping[str, Array],
+        prepared: Prepared,
+        started: float,
+        shared: Shared | None = None,
+    ) -> Reply:
+        """Encode an answer, and count the request."""
+        reply = encode(outputs, prepared, self.signature, shared)
         self._observe(perf_counter() - started, *self._labels)
         return reply
 

@@ -83,11 +83,7 @@ class Session(ABC):
             EngineFailed: the runtime failed.
             NotReady: the session is closed.
         """
-        if self._closed:
-            raise NotReady("the model is being unloaded")
-        arrays = [checked(tensors, *check) for check in self._checks]
-        if len(tensors) != len(arrays):
-            raise self._unknown_input(tensors)
+        arrays = self._admitted(tensors)
         try:
             results = self._run(arrays)
         except AgentError:
@@ -101,6 +97,15 @@ class Session(ABC):
         if not self._closed:
             self._closed = True
             self._close()
+
+    def _admitted(self, tensors: Tensors) -> list[Array]:
+        """The inputs in their order, if they fit."""
+        if self._closed:
+            raise NotReady("the model is being unloaded")
+        arrays = [checked(tensors, *check) for check in self._checks]
+        if len(tensors) != len(arrays):
+            raise self._unknown_input(tensors)
+        return arrays
 
     @abstractmethod
     def _run(self, arrays: Sequence[Array]) -> Sequence[Array]:

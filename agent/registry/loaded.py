@@ -2,18 +2,16 @@
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 
-import numpy as np
-
-from agent.engines.base import NUMPY_DTYPES, Session
-from agent.engines.isolated import IsolatedSession
+from agent.engines.base import Session
+from agent.engines.isolated import Begun, IsolatedSession
 from agent.errors import NotReady
+from agent.registry.measuring import batch_gain, typical_seconds, zeros
 from agent.trust.manifest import Manifest
-from agent.types import Array, ModelRef, Tensors, TensorSpec
-
-TIMED_RUNS = 3  # the fastest of so many is what a run typically takes
+from agent.types import Array, ModelRef, Tensors
 
 
 class LoadedModel:
@@ -26,6 +24,7 @@ class LoadedModel:
         manifest: what its author promises.
         session: the engine's.
         typical_s: what a run takes, measured at load on a golden input or zeros, seconds.
+        batch_gain: how many times more requests it answers per second in batches; 0 for not at all.
         used: when it last ran, on the monotonic clock, seconds.
     """
 
@@ -45,7 +44,11 @@ class LoadedModel:
         self.used = time.monotonic()
         self._doors = Doors()
         self._turn = threading.Lock()
-        self.typical_s = self._measure(example)
+        inputs = example or {spec.name: zeros(spec) for spec in session.inputs}
+        self.typical_s = typical_seconds(self.run, inputs)
+        self.batch_gain = batch_gain(
+            self.run, example if _batchable(session) else None, self.typical_s
+        )
 
     @property
     def isolated(self) -> bool:
@@ -69,6 +72,36 @@ class LoadedModel:
         finally:
             self._doors.leave()
 
+    def begin(self, tensors: Tensors, briefly_s: float) -> Begun:
+        """One inference that keeps its caller no longer than a short model does.
+
+        A model in the daemon runs to its end. One in a worker may hang: it is waited for only so
+        long, seconds, and the rest is for a thread.
+
+        Returns:
+            The outputs, or what waits for them: to be called once, in a thread. Raises as `run`.
+        """
+        session = self.session
+        if not isinstance(session, IsolatedSession):
+            return self.run(tensors)
+        self.used = time.monotonic()
+        self._doors.enter()
+        try:
+            begun = session.begin(tensors, briefly_s)
+        except BaseException:
+            self._doors.leave()
+            raise
+        if not isinstance(begun, dict):
+            return partial(self._finished, begun)
+        self._doors.leave()
+        return begun
+
+    def _finished(self, wait: Callable[[], dict[str, Array]]) -> dict[str, Array]:
+        try:
+            return wait()
+        finally:
+            self._doors.leave()
+
     @contextmanager
     def hold(self) -> Iterator[None]:
         """Keep it loaded for as long as the context lasts, also when another version takes over.
@@ -87,15 +120,6 @@ class LoadedModel:
         self._doors.shut()
         with self._turn:
             self.session.close()
-
-    def _measure(self, example: Mapping[str, Array] | None) -> float:
-        tensors = example or {spec.name: _zeros(spec) for spec in self.session.inputs}
-        return min(self._timed(tensors) for _ in range(TIMED_RUNS))
-
-    def _timed(self, tensors: Tensors) -> float:
-        start = time.perf_counter()
-        self.run(tensors)
-        return time.perf_counter() - start
 
 
 class Doors:
@@ -133,7 +157,7 @@ class Doors:
         self._empty.wait()
 
 
-def _zeros(spec: TensorSpec) -> Array:
-    shape = tuple(1 if size == -1 else size for size in spec.shape)
-    fill = b"" if spec.dtype == "BYTES" else 0
-    return np.full(shape, fill, dtype=NUMPY_DTYPES[spec.dtype])
+def _batchable(session: Session) -> bool:
+    """Whether the first size of everything is free, as that of a batch is."""
+    specs = (*session.inputs, *session.outputs)
+    return all(spec.shape[:1] == (-1,) and spec.dtype != "BYTES" for spec in specs)

@@ -73,7 +73,9 @@ class FakeModel:
         *,
         typical_s: float = 1e-5,
         manifest: FakeManifest | None = None,
+        batch_gain: float = 0.0,
     ) -> None:
+        self.batch_gain = batch_gain
         self.ref = ModelRef(name, version)
         self.session = session
         self.typical_s = typical_s
@@ -83,6 +85,9 @@ class FakeModel:
     def run(self, tensors: Tensors) -> dict[str, Array]:
         with self._lock:
             return self.session.run(tensors)
+
+    def begin(self, tensors: Tensors, briefly_s: float) -> dict[str, Array]:
+        return self.run(tensors)
 
     def hold(self) -> AbstractContextManager[None]:
         return nullcontext()

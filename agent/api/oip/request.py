@@ -101,6 +101,8 @@ class Prepared:
         external: inputs in shared memory.
         size: bytes that the whole body must have.
         templates: JSON parts of answers by the outputs' shapes; see `response`.
+        priority: 1 for the most urgent; 0 for the usual.
+        timeout_s: within which the answer is wanted, seconds; 0 for whenever.
         names: of the outputs.
         flat: outputs are sent as the model gives them, so that their shapes say all.
     """
@@ -112,6 +114,8 @@ class Prepared:
     size: int
     external: list[tuple[SharedRange, Slice]] = field(default_factory=list)
     templates: dict[tuple[tuple[int, ...], ...], bytes] = field(default_factory=dict)
+    priority: int = 0
+    timeout_s: float = 0.0
     names: tuple[str, ...] = field(init=False)
     flat: bool = field(init=False)
 
@@ -170,6 +174,8 @@ def prepare(body: bytes, header_length: int, signature: Signature) -> Prepared:
     binary = _flag(request.parameters, "binary_data_output", False, "parameters")
     wanted = _wanted(request.outputs, signature, binary=binary)
     prepared = Prepared(request.id, wanted, {}, [], header_length)
+    prepared.priority = _number(request.parameters, "priority")
+    prepared.timeout_s = _number(request.parameters, "timeout") / 1e6  # microseconds on the wire
     for tensor in request.inputs:
         _place(tensor, signature, prepared)
     missing = [name for name in signature.inputs if not _has(prepared, name)]
@@ -222,6 +228,13 @@ def _flag(parameters: dict[str, Any], key: str, default: bool, where: str) -> bo
     value = parameters.get(key, default)
     if not isinstance(value, bool):
         raise BadPayload(f"{key} must be true or false", where=where)
+    return value
+
+
+def _number(parameters: dict[str, Any], key: str) -> int:
+    value = parameters.get(key, 0)
+    if type(value) is not int or not 0 <= value < 1 << 63:
+        raise BadPayload(f"{key} must be a whole number, 0 or more", where="parameters")
     return value
 
 

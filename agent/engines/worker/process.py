@@ -6,17 +6,17 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import msgspec
 
 from agent.engines.worker.control import Control
-from agent.engines.worker.lane import Ended, Lane, Late, pair
+from agent.engines.worker.lane import Ended, Lane, Late, Message, pair
 from agent.engines.worker.limits import Limits, delegated, make_group
 from agent.engines.worker.memory import sealed
 from agent.engines.worker.packets import Packet
@@ -72,6 +72,10 @@ class Reply(NamedTuple):
 
     payload: Any
     tensors: dict[str, Array]
+
+
+#: An answer that came at once, or what waits for it.
+Begun: TypeAlias = Reply | Callable[[], Reply]
 
 
 class WorkerProcess:
@@ -137,15 +141,30 @@ class WorkerProcess:
         lane = self._lane(patience_s)
         try:
             lane.send("call", method, payload, tensors)
-            packet, results = lane.receive(patience_s)
-            if packet.kind == "result":
-                owned = {name: array.copy() for name, array in results.items()}
-                return Reply(packet.payload, owned)
-        except (Ended, Late, BadPayload) as error:
-            raise self._failure(error, patience_s) from error
-        finally:
+        except Ended as error:
             self._give_back(lane)
-        raise self._told(packet)
+            raise self._failure(error, patience_s) from error
+        return self._reply(lane, patience_s)
+
+    def begin(self, method: str, tensors: Tensors, briefly_s: float) -> Begun:
+        """Ask for one answer, and wait for it only so long.
+
+        Returns:
+            The answer, or what waits for it: to be called once, in a thread; it raises as `call`.
+        """
+        try:
+            lane = self._free.pop()
+        except IndexError:
+            return partial(self.call, method, None, tensors)
+        try:
+            lane.send("call", method, None, tensors)
+            message = lane.receive(briefly_s)
+        except Late:
+            return partial(self._reply, lane, self._job.patience_s)
+        except (Ended, BadPayload) as error:
+            return partial(self._fail, lane, error)
+        self._give_back(lane)
+        return self._read(message)
 
     def stream(
         self, method: str, payload: Any = None, *, patience_s: float | None = None
@@ -268,6 +287,25 @@ class WorkerProcess:
         if self._waiting:  # read after the lane is there: who waits then looks, or is told
             with self._changed:
                 self._changed.notify()
+
+    def _reply(self, lane: Lane, patience_s: float) -> Reply:
+        try:
+            return self._read(lane.receive(patience_s))
+        except (Ended, Late, BadPayload) as error:
+            raise self._failure(error, patience_s) from error
+        finally:
+            self._give_back(lane)
+
+    def _read(self, message: Message) -> Reply:
+        """An answer, its tensors copied out of shared memory."""
+        packet, results = message
+        if packet.kind != "result":
+            raise self._told(packet)
+        return Reply(packet.payload, {name: array.copy() for name, array in results.items()})
+
+    def _fail(self, lane: Lane, error: Exception) -> NoReturn:
+        self._give_back(lane)
+        raise self._failure(error, self._job.patience_s) from error
 
     def _piece(self, lane: Lane, patience_s: float) -> Packet:
         """A stream's next piece or its end."""

@@ -4,10 +4,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeAlias
 
 from agent.engines.worker.backoff import Backoff
-from agent.engines.worker.process import Job, Reply, WorkerProcess
+from agent.engines.worker.process import Begun, Job, Reply, WorkerProcess
 from agent.engines.worker.stream import Stream
 from agent.errors import AgentError, NotReady, WorkerDied
 from agent.types import Tensors
@@ -70,6 +71,13 @@ class Worker:
     ) -> Reply:
         """See `WorkerProcess.call`."""
         return self._current().call(method, payload, tensors, patience_s=patience_s)
+
+    def begin(self, method: str, tensors: Tensors, briefly_s: float) -> Begun:
+        """See `WorkerProcess.begin`; while there is no process, nothing comes at once."""
+        process = self._process
+        if process is None or process.useless:
+            return partial(self.call, method, None, tensors)
+        return process.begin(method, tensors, briefly_s)
 
     def stream(
         self, method: str, payload: Any = None, *, patience_s: float | None = None
