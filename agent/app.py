@@ -20,6 +20,7 @@ from agent import __version__, logs
 from agent.api.remote import Remote
 from agent.api.server import ApiServer
 from agent.api.service import Service
+from agent.api.tunable import escalation_groups, log_group, pipeline_groups, sync_group
 from agent.clock import Clock, SystemClock
 from agent.config.settings import Config, SourceSettings
 from agent.errors import AgentError, NotReady, StorageFailed
@@ -42,6 +43,7 @@ from agent.sync.settings import LinkSettings, Will
 from agent.sync.sparkplug.commands import obey
 from agent.sync.sparkplug.session import NodeName, SparkplugWire
 from agent.sync.topics import Topics
+from agent.sync.twin import Twin
 from agent.sync.uplink import Uplink
 from agent.tasks.anomaly import AnomalyDetector
 from agent.telemetry.events import EventBus
@@ -206,6 +208,9 @@ class App:
         )
         self.commands.start(link)
         self._closing("commands", self.commands.close)
+        self.twin = Twin(self.database, topics=self.topics, clock=self.clock, events=self.events)
+        self.twin.start(link)
+        self._closing("twin", self.twin.close)
 
     async def _close_uplink(self) -> None:
         """Send what is queued, if there is someone to send it to; the rest goes after the start."""
@@ -268,13 +273,27 @@ class App:
             clock=self.clock,
             max_running=self.config.api.max_running,
         )
-        if self.link:
-            redaction = self.config.escalation.redaction
-            remote = Remote(service, self.models, self.pipelines, redaction)
-            self.commands.serve(remote.verbs())
+        await self._obey(service)
         server = ApiServer(self.config.api, service)
         await server.start()
         self._closing("api", lambda: server.close(self.config.daemon.stop_deadline_s / 4))
+
+    async def _obey(self, service: Service) -> None:
+        """Everything is there that commands and desired settings are about: let them take effect."""
+        config = self.config
+        if self.escalations is None or config.sync is None:
+            return
+        redaction = config.escalation.redaction
+        remote = Remote(service, self.models, self.pipelines, redaction)
+        self.commands.serve(remote.verbs())
+        await self.twin.serve(
+            [
+                log_group(config.daemon.log_level),
+                sync_group(config.sync, self.uplink),
+                *pipeline_groups(config.pipeline, self.pipelines),
+                *escalation_groups(self.escalations, config.policy),
+            ]
+        )
 
 
 def serve(config: Config) -> None:

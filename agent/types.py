@@ -21,6 +21,9 @@ DType = Literal[
     "FP16", "FP32", "FP64", "BYTES",
 ]  # fmt: skip
 
+#: Which floating-point values an input takes: all; all but NaN; all but NaN and the infinities.
+Values = Literal["any", "numbers", "finite"]
+
 #: What must reach the cloud, in falling order of importance.
 MessageClass = Literal["escalation", "report", "telemetry"]
 
@@ -43,6 +46,7 @@ class TensorSpec:
         shape: sizes; -1 where the size is free (batch).
         unit: physical or logical unit of the elements, empty when there is none.
         quantization: how stored integers map to real values; None for unquantized tensors.
+        values: which floating-point values an input takes; None where the manifest does not say.
     """
 
     name: str
@@ -50,6 +54,7 @@ class TensorSpec:
     shape: tuple[int, ...]
     unit: str = ""
     quantization: Quantization | None = None
+    values: Values | None = None
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -8,7 +8,7 @@ from typing import Any, NotRequired, TypedDict
 from agent.pipelines.stream import StreamStatus
 from agent.store.account import ClassCounts
 from agent.telemetry.probes import Machine
-from agent.types import DType, Quantization
+from agent.types import DType, Quantization, Values
 
 
 class Error(TypedDict):
@@ -60,6 +60,7 @@ class TensorMetadata(TypedDict):
     shape: list[int]
     unit: NotRequired[str]
     quantization: NotRequired[Quantization]
+    values: NotRequired[Values]
 
 
 class Properties(TypedDict):

@@ -92,6 +92,21 @@ class Client:
             except (OSError, http.client.HTTPException) as error:
                 raise self._unreachable(error) from error
 
+    def written(self, path: str, body: Any) -> Iterator[dict[str, Any]]:
+        """What a POST is answered with, event by event, as OpenAI's interface streams.
+
+        Closing the iterator stops the model.
+        """
+        headers = {"Content-Type": "application/json"}
+        connection, response = self._begin("POST", path, msgspec.json.encode(body), headers)
+        with closing(connection):
+            if response.status >= 400:
+                raise error_from(response.status, response.read(), None)
+            try:
+                yield from _data(response)
+            except (OSError, http.client.HTTPException) as error:
+                raise self._unreachable(error) from error
+
     def close(self) -> None:
         """Close the connections that wait for another call."""
         with self._lock:
@@ -157,6 +172,8 @@ def error_from(status: int, body: bytes, retry_after: str | None) -> AgentError:
         fields = msgspec.json.decode(body, type=dict[str, Any])
     except msgspec.MsgspecError:
         fields = {}
+    if isinstance(fields.get("error"), dict):  # in OpenAI's form
+        fields = fields["error"]
     message = str(fields.get("message") or fields.get("error") or f"status {status}")
     if reasons := fields.get("reasons"):
         message = "; ".join(map(str, reasons))
@@ -189,6 +206,17 @@ def _decode(data: bytes) -> Any:
         return msgspec.json.decode(data)
     except msgspec.MsgspecError as error:
         raise BadPayload(f"the daemon's answer is not JSON: {error}") from error
+
+
+def _data(response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
+    while line := response.readline():
+        if line.startswith(b"data: [DONE]"):
+            return
+        if line.startswith(b"data: "):
+            found = _decode(line[6:])
+            if "error" in found:
+                raise error_from(503, line[6:], None)
+            yield found
 
 
 def _events(response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:

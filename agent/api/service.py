@@ -280,4 +280,6 @@ def _tensor(spec: TensorSpec) -> TensorMetadata:
         described["unit"] = spec.unit
     if spec.quantization is not None:
         described["quantization"] = spec.quantization
+    if spec.values is not None:
+        described["values"] = spec.values
     return described

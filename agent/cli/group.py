@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("agent.cli.status:status", "Show what a running daemon does."),
     "infer": ("agent.cli.infer:infer", "Run a model of the daemon on a file or values."),
     "models": ("agent.cli.models:models", "Install, list, verify, activate and remove models."),
+    "chat": ("agent.cli.chat:chat", "Talk with a language model of a running daemon."),
     "replay": ("agent.cli.replay:replay", "Send a recording, or standard input, to a daemon."),
     "outbox": ("agent.cli.outbox:outbox", "Look at what the device still owes the cloud."),
     "enroll": ("agent.cli.enroll:enroll", "Get this device a certificate of its own."),

@@ -76,6 +76,26 @@ def refresh(config_path: Path | None, repository: str | None) -> None:
             click.echo(f"No longer usable: {error} [{error.code}]")
 
 
+@models.command()
+@click.argument("name")
+@click.option(
+    "--quantizer", help="The edge-quantize to convert with  [default: this environment's]"
+)
+@json_option
+@click.pass_obj
+def add(config_path: Path | None, name: str, quantizer: str | None, as_json: bool) -> None:
+    """Fetch a known model, convert, sign with a development key, and install it.
+
+    Known models: smollm2. For development: devices of a fleet do not trust this machine's key.
+    """
+    from agent.cli.add import add_model
+
+    config = _config(config_path)
+    home = config.device.state / "development"
+    installed = add_model(_open(config), name, home, quantizer)
+    _show_change(installed, "is verified, installed and active", as_json, config)
+
+
 @models.command("provision")
 @click.argument("root", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.pass_obj

@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.engines.base import EngineOptions, first_line
+from agent.engines.constraints import check
 from agent.engines.conversations import Slot, Slots, Tokens
 from agent.engines.folder import LentFolder
 from agent.engines.generation import (
     ChatMessage,
     Chosen,
-    Constraint,
     Finish,
     GenerationRequest,
     Likely,
@@ -46,7 +46,7 @@ CONVERSATIONS = 4  # that the model remembers, when its manifest does not say
 WINDOW = 4096  # tokens, when neither the manifest nor the model has less
 ANSWER = 1024  # tokens of an answer, when the request does not say
 RESERVE = 0.25  # of the window, kept for the answer when a conversation is trimmed
-MAX_CONSTRAINT = 64 * 1024  # characters
+LONGEST = 64  # characters of a token, on average, at most
 
 
 class GenAiSession(TextSession):
@@ -62,7 +62,7 @@ class GenAiSession(TextSession):
         files = options.files
         config = _decoded(files, CONFIG)
         self._controls = Controls.of(_file(files, TOKENIZER))
-        self._runtime = _Runtime(files, options.threads)
+        self._runtime = _Runtime(files, min(options.threads, os.cpu_count() or 1))
         self.window = _window(config, options.parameters)
         vocabulary = int(config["model"]["vocab_size"])
         super().__init__(
@@ -80,7 +80,7 @@ class GenAiSession(TextSession):
         if self._closed:
             raise NotReady("the model is being unloaded")
         with _translated():
-            prompt = self._prompt(request)
+            prompt = self.tokens(request)
             room = self.window - len(prompt)
             limit = min(room, ANSWER if request.max_tokens is None else request.max_tokens)
             if request.constraint is not None:
@@ -164,17 +164,29 @@ class GenAiSession(TextSession):
 
     # Prompts
 
-    def _prompt(self, request: GenerationRequest) -> Tokens:
+    def tokens(self, request: GenerationRequest) -> Tokens:
+        """The token ids of a request's prompt, int32 [n]. Raises ContextOverflow, BadPayload."""
         if not request.messages:
             return self._fitting(self._encoded([request.text]))
-        messages = request.messages
+        if request.overflow == "refuse":
+            return self._fitting(self._chat(request.messages))
+        wanted = request.max_tokens or ANSWER
+        most = self.window - min(wanted, int(RESERVE * self.window))
+        messages = self._roughly(request.messages, most)
         tokens = self._chat(messages)
-        if request.overflow == "trim":
-            wanted = request.max_tokens or ANSWER
-            most = self.window - min(wanted, int(RESERVE * self.window))
-            while len(tokens) > most and (shorter := trimmed(messages)) is not None:
-                messages, tokens = shorter, self._chat(shorter)
+        while len(tokens) > most and (shorter := trimmed(messages)) is not None:
+            messages, tokens = shorter, self._chat(shorter)
         return self._fitting(tokens)
+
+    def _roughly(self, messages: Sequence[ChatMessage], most: int) -> Sequence[ChatMessage]:
+        """A conversation that may still be too long, but for what the template adds."""
+        sizes = {id(m): len(self._encoded([m.content])) for m in messages}
+        while sum(sizes[id(m)] for m in messages) > most:
+            shorter = trimmed(messages)
+            if shorter is None:
+                break
+            messages = shorter
+        return messages
 
     def _fitting(self, tokens: Tokens) -> Tokens:
         if len(tokens) >= self.window:
@@ -193,6 +205,9 @@ class GenAiSession(TextSession):
         return self._encoded(unmarked(rendered, marks.contents, self._controls))
 
     def _encoded(self, parts: Sequence[str]) -> Tokens:
+        length = sum(map(len, parts))
+        if length > LONGEST * self.window:
+            raise ContextOverflow(f"{length} characters are more than the window can hold")
         with self._text:
             pieces = [self._runtime.encoded(part) for part in parts if part]
         begin = self._runtime.begin
@@ -268,7 +283,7 @@ class _Runtime:
         """A generator that writes what a constraint allows. Raises BadPayload."""
         constraint, sampling = request.constraint, request.sampling
         assert constraint is not None
-        _check(constraint, request)
+        check(constraint, request)
         options: dict[str, Any] = {"max_length": capacity}
         if sampling.temperature > 0:
             options |= {
@@ -354,17 +369,6 @@ def _decoded(files: Mapping[str, bytes], name: str) -> dict[str, Any]:
     except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
         raise BadModel(f"it is not a model's configuration: {error}", where=name) from error
     return found
-
-
-def _check(constraint: Constraint, request: GenerationRequest) -> None:
-    if len(constraint.text) > MAX_CONSTRAINT:
-        raise BadPayload(f"more than {MAX_CONSTRAINT} characters", where=constraint.kind)
-    sampling = request.sampling
-    if sampling.frequency_penalty or sampling.presence_penalty:
-        raise BadPayload(
-            "frequency and presence penalties do not go together with a constraint",
-            where=constraint.kind,
-        )
 
 
 def _rest(stops: Stops) -> Iterator[Piece]:

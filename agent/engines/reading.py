@@ -9,9 +9,14 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.engines.base import first_line
 from agent.engines.conversations import Slot, Tokens, common
 from agent.engines.sampling import Sampler
 from agent.engines.turns import Turns
+from agent.errors import BadPayload
+
+#: How the runtime begins to say that a grammar, not the model, has failed.
+GRAMMAR = "Error committing tokens"
 
 PART = 128  # tokens of a prompt that are read in one turn
 
@@ -66,7 +71,13 @@ class Reader:
         """The next token as the runtime chooses it, and the logits that it chose from."""
         with self._turns.turn():
             logits = self.logits()
-            self._slot.generator.generate_next_token()
+            try:
+                self._slot.generator.generate_next_token()
+            except Exception as error:
+                if GRAMMAR in str(error):
+                    message = f"the constraint cannot be followed: {first_line(error)}"
+                    raise BadPayload(message) from error
+                raise
             return int(self._slot.generator.get_next_tokens()[0]), logits
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from agent.tasks.anomaly.settings import AnomalySettings
 from agent.types import Rows
 
 if TYPE_CHECKING:
@@ -87,3 +88,6 @@ class Detector(Protocol):
 
     def relearn(self) -> None:
         """Forget what is normal; the next rows are the healthy past."""
+
+    def tune(self, settings: AnomalySettings) -> None:
+        """Have other settings from the next rows on."""

@@ -17,15 +17,16 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent.clock import Clock
-from agent.errors import AgentError, EngineFailed, NotReady, TooLarge
+from agent.errors import AgentError, NotReady, TooLarge
 from agent.pipelines.entries import Done, Entry, Receipt, Single
 from agent.pipelines.instruments import Instruments
 from agent.pipelines.loading import Loading
 from agent.pipelines.messages import Sender, Topics
 from agent.pipelines.relearning import Relearning
+from agent.pipelines.scoring import explained, score, tell
 from agent.pipelines.spec import PipelineLimits, PipelineSpec
 from agent.pipelines.stream import Stream, StreamStatus, Work
 from agent.pipelines.streams import MakeDetector, Streams
@@ -177,6 +178,15 @@ class Pipelines:
         self._wake.set()
         return await told
 
+    def retune(self, pipeline: str, values: Mapping[str, Any]) -> None:
+        """Have a pipeline go on by other settings, from the next rows of each of its streams on.
+
+        Raises:
+            BadConfig: the values do not go together; nothing has changed.
+        """
+        self._streams.retune(pipeline, values)
+        self._wake.set()
+
     def status(self) -> list[StreamStatus]:
         """How each stream stands, by name."""
         return [stream.status() for stream in self._streams.all()]
@@ -237,6 +247,7 @@ class Pipelines:
             self._wake.clear()
             while True:
                 await self._relearning.run_due(self._streams, self._settling)
+                self._streams.tune()
                 if not (batches := self._take()):
                     break
                 await self._round(batches)
@@ -257,7 +268,7 @@ class Pipelines:
             began = self._clock.monotonic()
             done = await asyncio.get_running_loop().run_in_executor(
                 self._thread,
-                _score,
+                score,
                 [(stream, entries, stream.name in flush) for stream, entries in ready],
             )
         self._instruments.score_s.observe(self._clock.monotonic() - began)
@@ -279,7 +290,7 @@ class Pipelines:
             await self._commit(stream.name, work)
         except Exception as error:  # noqa: BLE001 (whoever waits must be told, whatever it was)
             await asyncio.get_running_loop().run_in_executor(self._thread, stream.undo)
-            _tell(entries, [_explained(error, stream.name)] * len(entries))
+            tell(entries, [explained(error, stream.name)] * len(entries))
             return
         committed = self._clock.monotonic()
         self._instruments.commit_s.observe(committed - scored)
@@ -288,7 +299,7 @@ class Pipelines:
         self._instruments.count(work)
         for event in work.events:
             self._events.publish(event)
-        _tell(entries, work.results)
+        tell(entries, work.results)
         self._watch_grid(stream)
 
     async def _commit(self, name: str, work: Work) -> None:
@@ -323,43 +334,7 @@ class Pipelines:
                 stream, hold = await self._streams.take(name)
                 holds.enter_context(hold)
             except Exception as error:  # noqa: BLE001 (one stream must not end the others)
-                _tell(entries, [_explained(error, name)] * len(entries))
+                tell(entries, [explained(error, name)] * len(entries))
             else:
                 ready.append((stream, entries))
         return ready
-
-
-def _score(
-    batches: Sequence[tuple[Stream, list[Entry], bool]],
-) -> list[tuple[Stream, list[Entry], Work]]:
-    """In the worker thread."""
-    return [
-        (stream, entries, _process(stream, entries, flush)) for stream, entries, flush in batches
-    ]
-
-
-def _process(stream: Stream, entries: list[Entry], flush: bool) -> Work:
-    try:
-        return stream.process(entries, flush=flush)
-    except Exception as error:  # noqa: BLE001 (one stream must not end the others)
-        stream.undo()
-        return Work(
-            results=[_explained(error, stream.name)] * len(entries), state=stream.snapshot()
-        )
-
-
-def _explained(error: Exception, stream: str) -> AgentError:
-    """The error that is told; one that is not an AgentError is a mistake of ours, and logged whole."""
-    if isinstance(error, AgentError):
-        return error
-    _log.error("a batch failed", exc_info=error, extra={"stream": stream})
-    return EngineFailed(f"these readings could not be scored: {type(error).__name__}", where=stream)
-
-
-def _tell(entries: Sequence[Entry], results: Sequence[Receipt | AgentError]) -> None:
-    """In the event loop."""
-    for entry, result in zip(entries, results, strict=True):
-        try:
-            entry.done(result)
-        except Exception:  # noqa: BLE001 (one source must not keep the others waiting)
-            _log.exception("a source failed to hear of its readings")

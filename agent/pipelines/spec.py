@@ -1,9 +1,10 @@
 """A pipeline as data: which streams, watched by which model, how. Pure."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from typing import Any
 
 from agent.errors import BadConfig, NotFound
 from agent.pipelines.align import AlignSettings
@@ -71,6 +72,29 @@ class PipelineLimits:
             raise BadConfig("must be above 0 seconds", where="idle_s")
         if self.streams > 1024:
             raise BadConfig("must be at most 1024", where="streams")
+
+
+#: Settings that may change while streams are watched.
+TUNABLE = ("summary_every_s", "raise_score", "raise_rows", "within_rows", "clear_score")
+
+
+def tunable(spec: PipelineSpec) -> dict[str, Any]:
+    """The values of a pipeline that may change while its streams are watched."""
+    return {
+        name: getattr(spec if name == "summary_every_s" else spec.settings, name)
+        for name in TUNABLE
+    }
+
+
+def retuned(spec: PipelineSpec, values: Mapping[str, Any]) -> PipelineSpec:
+    """The pipeline with other values of these.
+
+    Raises:
+        BadConfig: they do not go together.
+    """
+    own = {name: value for name, value in values.items() if name == "summary_every_s"}
+    others = {name: value for name, value in values.items() if name not in own}
+    return replace(spec, settings=replace(spec.settings, **others), **own)
 
 
 def pipeline_for(specs: Sequence[PipelineSpec], stream: str) -> PipelineSpec:

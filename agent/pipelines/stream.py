@@ -111,7 +111,7 @@ class Stream:
         name: str,
         spec: PipelineSpec,
         model: str,
-        make: Callable[[], Detector],
+        make: Callable[[PipelineSpec], Detector],
         sender: Sender,
     ) -> None:
         self.name = name
@@ -183,6 +183,11 @@ class Stream:
         """Go back to the last committed state."""
         self._go_back(self._committed)
 
+    def tune(self, spec: PipelineSpec) -> None:
+        """Go on by other settings of the same pipeline."""
+        self.spec = spec
+        self._detector.tune(spec.settings)
+
     def relearn(self) -> tuple[bytes, str]:
         """Forget what is normal; what was counted stays. Changed until `undo`, as by `process`.
 
@@ -211,7 +216,7 @@ class Stream:
         )  # fmt: skip
 
     def _fresh(self, model: str) -> None:
-        self._detector = self._make()
+        self._detector = self._make(self.spec)
         self._grid = Aligner(self.spec.align)
         self._seen = Seen()
         self._saved = Saved(model=model, detector=b"", grid=b"", seen=b"")

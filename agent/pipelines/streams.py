@@ -6,10 +6,11 @@ without readings for long gives its place to a new one, when places are short.
 """
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from agent.clock import Clock
 from agent.errors import AgentError, BadPayload, NotReady, TooMany
@@ -18,7 +19,7 @@ from agent.pipelines.instruments import Instruments
 from agent.pipelines.loading import Loading
 from agent.pipelines.messages import Sender
 from agent.pipelines.names import check_stream
-from agent.pipelines.spec import PipelineLimits, PipelineSpec, pipeline_for
+from agent.pipelines.spec import PipelineLimits, PipelineSpec, pipeline_for, retuned
 from agent.pipelines.stream import Stream
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Streams:
     ) -> None:
         self.stored: dict[str, bytes] = {}
         self._specs = specs
+        self._untuned: list[Stream] = []
         self._models = models
         self._make = make_detector
         self._sender = sender
@@ -104,6 +106,23 @@ class Streams:
         del self._watched[idle]
         _log.info("a stream without readings gave its place away", extra={"stream": idle})
         return idle
+
+    def retune(self, pipeline: str, values: Mapping[str, Any]) -> None:
+        """Have a pipeline go on by other settings; its streams do so with the next `tune`.
+
+        Raises:
+            BadConfig: the values do not go together; nothing has changed.
+        """
+        self._specs = tuple(
+            retuned(spec, values) if spec.name == pipeline else spec for spec in self._specs
+        )
+        self._untuned = [stream for stream in self.all() if stream.spec.name == pipeline]
+
+    def tune(self) -> None:
+        """Between rounds, since a stream is used by one thread at a time."""
+        while self._untuned:
+            stream = self._untuned.pop()
+            stream.tune(next(spec for spec in self._specs if spec.name == stream.spec.name))
 
     async def resume(self) -> None:
         """Watch those that are known from before, as many as there are places."""
@@ -163,7 +182,7 @@ class Streams:
 
     def _new(self, name: str, spec: PipelineSpec, model: "LoadedModel") -> Stream:
         try:
-            return Stream(name, spec, str(model.ref), lambda: self._make(model, spec), self._sender)
+            return Stream(name, spec, str(model.ref), partial(self._make, model), self._sender)
         except AgentError as error:  # the operator's matter, not the sender's
             raise NotReady(
                 f"{model.ref} cannot watch a stream: {error}", where=name, retry_after_s=60.0

@@ -87,6 +87,10 @@ class Policies:
         self._by_name = {"default": EscalationPolicy("default")}
         self._by_name |= {policy.name: policy for policy in policies}
 
+    def put(self, policy: EscalationPolicy) -> None:
+        """Add a policy, or replace the one of its name."""
+        self._by_name[policy.name] = policy
+
     def named(self, name: str) -> EscalationPolicy:
         """The policy of this name.
 

@@ -85,6 +85,16 @@ class Uplink:
         self._after("tick", TICK_S, self._tick)
         self._link_changed()
 
+    def throttle(self, bandwidth_bit_s: int, quiet_hours: Sequence[str]) -> None:
+        """Change how fast and when it sends, from now on.
+
+        Raises:
+            BadConfig: a text is no stretch of the day; nothing has changed.
+        """
+        self._quiet = QuietHours.parse(quiet_hours)
+        self._pace = Pace(bandwidth_bit_s, self._clock.monotonic())
+        self._pump_soon()
+
     async def drained(self, deadline_s: float = math.inf) -> bool:
         """Wait until nothing is queued; False when that took too long, or there is no connection."""
         until = self._clock.monotonic() + deadline_s

@@ -1,14 +1,23 @@
 """SHA-256 of bytes, and of files while they are read."""
 
+import ctypes
 import hashlib
-import io
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import BinaryIO
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 CHUNK_BYTES = 4 << 20
 PARALLEL_FROM_BYTES = 2 * CHUNK_BYTES  # below this, a thread costs more than it saves
-MAX_WAITING = 2  # chunks read and not hashed yet; waiting for each at once would hide nothing
+
+
+class Readable(Protocol):
+    """A file opened for reading, without a buffer of its own."""
+
+    def fileno(self) -> int: ...
+
+    def read(self, size: int, /) -> bytes: ...
+
+    def readinto(self, buffer: memoryview, /) -> int: ...
 
 
 def sha256_hex(data: bytes | memoryview) -> str:
@@ -16,14 +25,14 @@ def sha256_hex(data: bytes | memoryview) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def read_hashed(file: BinaryIO, size: int) -> tuple[bytes, str]:
+def read_hashed(file: Readable, size: int) -> tuple[bytes, str]:
     """Read a file into memory, once, and hash the very bytes that are returned.
 
     Large files are hashed by a second thread while they are read, which hides most of the cost.
 
     Args:
         file: at its beginning.
-        size: bytes that it should have; a longer one is read one chunk further and no more, which
+        size: bytes that it should have; a longer one is read one byte further and no more, which
             is enough for the digest to be wrong.
 
     Returns:
@@ -32,15 +41,29 @@ def read_hashed(file: BinaryIO, size: int) -> tuple[bytes, str]:
     Raises:
         OSError: the file cannot be read.
     """
-    if size < PARALLEL_FROM_BYTES:
-        data = file.read(size + 1)
+    there = min(size, os.fstat(file.fileno()).st_size)  # a truncated file takes what it has
+    if there < PARALLEL_FROM_BYTES:
+        data = file.read(there + 1)
         return data, sha256_hex(data)
-    digest, data_out = hashlib.sha256(), io.BytesIO()
-    waiting: deque[Future[None]] = deque()
+    data, room = _unwritten(there)
+    digest, at = hashlib.sha256(), 0
     with ThreadPoolExecutor(1, "sha256") as hasher:
-        while data_out.tell() <= size and (chunk := file.read(CHUNK_BYTES)):
-            if len(waiting) == MAX_WAITING:
-                waiting.popleft().result()
-            waiting.append(hasher.submit(digest.update, chunk))
-            data_out.write(chunk)
-    return data_out.getvalue(), digest.hexdigest()  # getvalue hands its buffer over, uncopied
+        while count := file.readinto(room[at : at + CHUNK_BYTES]):
+            hasher.submit(digest.update, room[at : at + count])
+            at += count
+    more = file.read(1)  # of a file that is longer than it should be
+    digest.update(more)
+    return (data[:at] + more if more or at < there else data), digest.hexdigest()
+
+
+def _unwritten(size: int) -> tuple[bytes, memoryview]:
+    """A bytes object whose memory was not touched yet, and that memory, to be written once.
+
+    What C extensions do to read into bytes (PyBytes_FromStringAndSize without a string): the engines
+    take bytes, and to grow them, or to clear them first, costs as much as reading the file.
+    """
+    make, address_of = ctypes.pythonapi.PyBytes_FromStringAndSize, ctypes.pythonapi.PyBytes_AsString
+    make.restype, make.argtypes = ctypes.py_object, (ctypes.c_char_p, ctypes.c_ssize_t)
+    address_of.restype, address_of.argtypes = ctypes.c_void_p, (ctypes.py_object,)
+    data: bytes = make(None, size)
+    return data, memoryview((ctypes.c_char * size).from_address(address_of(data))).cast("B")

@@ -17,7 +17,7 @@ from msgspec import Meta, Struct
 
 from agent.errors import BadManifest
 from agent.trust.versions import SEMANTIC_VERSION
-from agent.types import DType, ModelRef, Quantization, TensorSpec
+from agent.types import DType, ModelRef, Quantization, TensorSpec, Values
 
 MAX_BYTES = 256 * 1024  # of a manifest
 MAX_FILES = 64  # in a package
@@ -136,6 +136,7 @@ class _Tensor(Struct, frozen=True, forbid_unknown_fields=True):
     ]
     unit: Line = ""
     quantization: _Quantization | None = None
+    values: Values | None = None
 
 
 _Tensors = Annotated[tuple[_Tensor, ...], Meta(min_length=1, max_length=MAX_TENSORS)]
@@ -237,6 +238,7 @@ def _check(document: _Document) -> None:
         _refuse_repeats(way, [tensor.name for tensor in tensors])
         for index, tensor in enumerate(tensors):
             _check_tensor(f"{way}[{index}]", tensor)
+            _check_values(f"{way}[{index}].values", tensor, way)
     for index, metric in enumerate(document.evaluation.metrics):
         _refuse_not_finite(f"evaluation.metrics[{index}].value", metric.value)
     _check_plain("parameters", document.parameters, MAX_DEPTH)
@@ -276,6 +278,17 @@ def _check_tensor(field: str, tensor: _Tensor) -> None:
         raise _Wrong(f"{field}.shape", f"more than {MAX_ELEMENTS} elements")
     if tensor.quantization:
         _refuse_not_finite(f"{field}.quantization.scale", tensor.quantization.scale)
+
+
+def _check_values(field: str, tensor: _Tensor, way: str) -> None:
+    if tensor.values is None:
+        return
+    if way == "outputs":
+        raise _Wrong(field, "only an input says which values it takes")
+    if tensor.quantization and tensor.values == "any":
+        raise _Wrong(field, "a quantized input has no integer that stands for NaN")
+    if not tensor.dtype.startswith("FP") and not tensor.quantization:
+        raise _Wrong(field, f"{tensor.dtype} has neither NaN nor infinities")
 
 
 def _refuse_repeats(field: str, names: list[str]) -> None:
@@ -329,4 +342,6 @@ def _manifest(document: _Document) -> Manifest:
 def _spec(tensor: _Tensor) -> TensorSpec:
     q = tensor.quantization
     quantization = Quantization(q.scale, q.zero_point) if q else None
-    return TensorSpec(tensor.name, tensor.dtype, tensor.shape, tensor.unit, quantization)
+    return TensorSpec(
+        tensor.name, tensor.dtype, tensor.shape, tensor.unit, quantization, tensor.values
+    )

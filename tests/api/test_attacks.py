@@ -48,6 +48,25 @@ SMUGGLING = {
     "a chunk longer than it says": HEAD
     + b"Transfer-Encoding: chunked\r\n\r\n2\r\nabcd\r\n0\r\n\r\n",
     "a chunk ended by a bare LF": HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\nab\n0\n\n",
+    "chunked in HTTP/1.0": HEAD.replace(b"1.1", b"1.0")
+    + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    "chunked twice": HEAD + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+    "an encoding that is none": HEAD + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "identity beside a length": HEAD
+    + b"Transfer-Encoding: identity\r\nContent-Length: 2\r\n\r\n{}",
+    "a folded length": HEAD + b"Content-Length:\r\n 2\r\n\r\n{}",
+    "an empty length": HEAD + b"Content-Length: \r\n\r\n",
+    "a chunk size with a sign": HEAD + b"Transfer-Encoding: chunked\r\n\r\n+2\r\n{}\r\n0\r\n\r\n",
+    "a chunk size with a prefix": HEAD
+    + b"Transfer-Encoding: chunked\r\n\r\n0x2\r\n{}\r\n0\r\n\r\n",
+    "space after a chunk size": HEAD + b"Transfer-Encoding: chunked\r\n\r\n2 \r\n{}\r\n0\r\n\r\n",
+    "a chunk extension ended by a bare LF": HEAD
+    + b"Transfer-Encoding: chunked\r\n\r\n2;a\n{}\r\n0\r\n\r\n",
+    "a chunk extension ended by a bare CR": HEAD
+    + b"Transfer-Encoding: chunked\r\n\r\n2;a\r{}\r\n0\r\n\r\n",
+    "a line end inside a quoted chunk extension": HEAD
+    + b'Transfer-Encoding: chunked\r\n\r\n2;a="\r\n{}\r\n0\r\n\r\n',
+    "HTTP/0.9": b"GET /healthz\r\n\r\n",
     "space before the colon": b"GET /healthz HTTP/1.1\r\nHost : h\r\n\r\n",
     "a folded header": b"GET /healthz HTTP/1.1\r\nHost: h\r\nX: a\r\n b\r\n\r\n",
     "a bare CR in a header": b"GET /healthz HTTP/1.1\r\nHost: h\rX: y\r\n\r\n",
@@ -87,6 +106,18 @@ async def test_what_follows_the_body_is_not_taken_for_part_of_it(serve: Serve) -
         wire = await api.connect()
         await wire.send(request("POST", INFER, inner) + request("GET", "/healthz"))
         assert (await wire.reply()).status == 400
+        assert (await wire.reply()).json() == {"status": "ok"}
+
+
+async def test_chunk_extensions_and_trailers_change_nothing(serve: Serve) -> None:
+    """They are read and forgotten: the body is what the chunks say, and the next request its own."""
+    body = b"2;name=value\r\n{}\r\n0;last\r\nX-Trailer: GET /metrics HTTP/1.1\r\n\r\n"
+    async with unharmed(serve) as api:
+        wire = await api.connect()
+        await wire.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + body)
+        await wire.send(request("GET", "/healthz"))
+        reply = await wire.reply()
+        assert (reply.status, "inputs" in reply.json()["message"]) == (400, True)
         assert (await wire.reply()).json() == {"status": "ok"}
 
 

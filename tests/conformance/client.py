@@ -1,9 +1,8 @@
 #!/usr/bin/env python3
 """The client that the TUF conformance suite asks for, over the agent's own trust room.
 
-https://github.com/theupdateframework/tuf-conformance, CLIENT-CLI.md. The suite serves repositories
-over HTTP, so this adds the one class that the agent's sources lack yet; everything else, from the
-TUF client to the download by content, is what runs on a device.
+https://github.com/theupdateframework/tuf-conformance, CLIENT-CLI.md. The source, the TUF client and
+the download by content are what runs on a device.
 
     pytest tuf_conformance --entrypoint="$PWD/tests/conformance/client.py"
 
@@ -14,48 +13,38 @@ import argparse
 import shutil
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from agent.errors import AgentError, NotFound, NotReachable
+from agent.errors import AgentError, NotFound
 from agent.registry.blobs import BlobStore
-from agent.trust.source import CHUNK_BYTES, Source
+from agent.trust.source import Source
 from agent.trust.updater import Client
+from agent.trust.web import WebLimits, WebSource
 
-TIMEOUT_S = 10.0
 
-
-class HttpSource(Source):
+class TwoPlaces(Source):
     """The suite's server, which has metadata and targets at two addresses."""
 
     def __init__(self, metadata: str, targets: str) -> None:
-        self._addresses = {"metadata": metadata, "targets": targets}
+        limits = WebLimits(pause_s=0.01)
+        self._places = {
+            kind: WebSource(url, limits=limits)
+            for kind, url in (("metadata", metadata), ("targets", targets))
+            if url
+        }
 
     def read(self, path: str, offset: int = 0) -> Iterator[bytes]:
         kind, _, rest = path.partition("/")
-        address = self._addresses[kind].rstrip("/")
-        request = urllib.request.Request(f"{address}/{quote(rest, safe='/%')}")
-        if offset:
-            request.add_header("Range", f"bytes={offset}-")
-        try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
-                while chunk := response.read(CHUNK_BYTES):
-                    yield chunk
-        except urllib.error.HTTPError as error:
-            kind_of = NotFound if error.code in {403, 404} else NotReachable
-            raise kind_of(str(error), where=path) from error
-        except OSError as error:
-            raise NotReachable(str(error), where=path) from error
+        return self._places[kind].read(rest, offset)
 
 
 def refreshed(arguments: argparse.Namespace) -> tuple[Client, Source]:
     """A client that took in what the repository says now."""
-    source = HttpSource(arguments.metadata_url, arguments.target_base_url or "")
+    source = TwoPlaces(arguments.metadata_url, arguments.target_base_url or "")
     root = provisioned(arguments.metadata_dir).read_bytes()
     # The clock alone: the horizon is the registry's, and the suite's repositories are of the past.
     return Client(source, arguments.metadata_dir, root, time.time()), source

@@ -25,7 +25,8 @@ from agent.errors import ContextOverflow, WorkerDied
 from tests.support import tiny_language
 
 CHAT = (ChatMessage("user", "Where is the pump?"),)
-LONG = GenerationRequest(text="a", max_tokens=500, sampling=Sampling(seed=5))
+#: So long that what has not been read of it does not fit into a socket's buffer.
+LONG = GenerationRequest(text="a", max_tokens=500, sampling=Sampling(seed=5), top=20)
 
 
 @pytest.fixture(scope="module")

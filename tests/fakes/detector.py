@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.errors import AgentError, BadPayload, NotFound
+from agent.tasks.anomaly.settings import AnomalySettings
 from agent.types import ModelRef, Rows
 
 LEARN_ROWS = 10
@@ -118,6 +119,9 @@ class FakeDetector:
 
     def state(self) -> bytes:
         return msgspec.msgpack.encode(self._state)
+
+    def tune(self, settings: AnomalySettings) -> None:
+        self.settings = settings
 
     def relearn(self) -> None:
         self._state = _State()

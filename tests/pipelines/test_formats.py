@@ -44,7 +44,7 @@ def state() -> bytes:
 
 def stream() -> Stream:
     sender = Sender(Topics("edge", "dev-1"), FakeClock())
-    return Stream("pump-1", PipelineSpec("pumps", "pump"), MODEL, FakeDetector, sender)
+    return Stream("pump-1", PipelineSpec("pumps", "pump"), MODEL, lambda _: FakeDetector(), sender)
 
 
 @pytest.mark.parametrize("number", range(3))

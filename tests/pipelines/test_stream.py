@@ -24,7 +24,7 @@ def stream(
 ) -> Stream:
     sender = Sender(Topics("edge", "dev"), SystemClock())
     spec = PipelineSpec("pumps", "pump")
-    return Stream("pump-1", spec, model, lambda: FakeDetector(before_push), sender)
+    return Stream("pump-1", spec, model, lambda _: FakeDetector(before_push), sender)
 
 
 def entries(batch: list[Rows | Single]) -> list[Entry]:

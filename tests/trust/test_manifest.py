@@ -76,6 +76,15 @@ WRONG = [
     ('file = "golden.npz"', 'file = "nets/model.onnx"', "golden[0].file", "golden"),
     ("threads = 2", "threads = 0", "resources.threads", ""),
     ("threads = 2", "threads = 65", "resources.threads", ""),
+    ('dtype = "INT8"', 'values = "some"\ndtype = "INT8"', "inputs[0].values", ""),
+    ('dtype = "INT8"', 'values = "any"\ndtype = "INT8"', "inputs[0].values", "stands for NaN"),
+    ('dtype = "FP32"', 'values = "any"\ndtype = "FP32"', "outputs[0].values", "only an input"),
+    (
+        "quantization = { scale = 0.0625, zero_point = 0 }",
+        'values = "finite"',
+        "inputs[0].values",
+        "neither",
+    ),
     ("value = 0.8", "value = nan", "evaluation.metrics[0].value", "finite"),
     ("window = 64", "window = nan", "parameters.window", "finite"),
     ("window = 64", "window = 2026-01-01", "parameters.window", "date"),
@@ -91,6 +100,11 @@ def test_what_is_wrong_is_refused_by_its_field(
         parse(SAMPLE.replace(old, new, 1))
     assert message in caught.value.message
     assert caught.value.where == f"model.toml: {field}"
+
+
+def test_an_input_says_which_values_it_takes() -> None:
+    said = parse(SAMPLE.replace('dtype = "INT8"', 'dtype = "INT8"\nvalues = "finite"', 1))
+    assert (said.inputs[0].values, parse(SAMPLE).inputs[0].values) == ("finite", None)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from tools.fleet.keys import ID_DIGITS
 from tools.fleet.orders import command, command_key
 from tools.fleet.passphrases import Passphrases, Pins
 from tools.fleet.repository import Repository
+from tools.fleet.twin import twin
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -245,6 +246,7 @@ def threshold(role: str, signatures: int, repository: Path, keys: Path) -> None:
 cli.add_command(escalations)
 cli.add_command(command)
 cli.add_command(command_key)
+cli.add_command(twin)
 
 
 def _by_role(addresses: tuple[str, ...]) -> dict[str, list[str]]:

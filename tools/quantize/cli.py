@@ -12,6 +12,10 @@ from agent.cli import run_command
 
 #: name -> (module:attribute, one line for the overview)
 FAMILIES: dict[str, tuple[str, str]] = {
+    "language": (
+        "tools.quantize.language.command:language",
+        "A small language model, to int4 for onnxruntime-genai.",
+    ),
     "onnx": ("tools.quantize.onnx.command:onnx", "A model in ONNX, to int8 or int4 weights."),
     "torch": ("tools.quantize.onnx.command:torch", "A torch state dict with a builder, by ONNX."),
     "tflite": ("tools.quantize.tflite.command:tflite", "TensorFlow Lite, quantized already."),

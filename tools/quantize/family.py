@@ -113,6 +113,7 @@ class Description:
         parameters: for the task and the engine.
         golden: cases that are run through the packaged model and kept.
         memory_mib: of a loaded session; 0 takes what was measured.
+        threads: for one run.
         data: what the evaluation set was, for the evaluation card.
         limits: where the model must not be used.
     """
@@ -123,6 +124,7 @@ class Description:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     golden: Sequence[GoldenInput] = ()
     memory_mib: int = 0
+    threads: int = 1
     data: str = ""
     limits: str = ""
 

@@ -76,7 +76,7 @@ def write_package(out: Path, draft: Draft) -> Manifest:
     try:
         with storage(half_made):
             half_made.mkdir(parents=True)
-        check_space(half_made, draft.artifact.size)
+            check_space(half_made, draft.artifact.size)
         manifest = _fill(half_made, draft)
         _put_in_place(half_made, out)
     except BaseException:

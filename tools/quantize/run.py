@@ -298,7 +298,6 @@ def _publish(report: Report, goal: Goal) -> None:
         write_atomically(goal.report / "report.html", html.page(report).encode())
         print(f"The report is in {goal.report / 'report.html'}")
     if not report.chosen:
-        worst = report.tried[-1]
-        raise NotAsGood(
-            worst.rejected, where=worst.recipe, hint="Nothing was packaged; allow more, or --auto"
-        )
+        last = report.tried[-1]
+        hint = "Allow more" if goal.auto else "Take another --recipe, allow more, or use --auto"
+        raise NotAsGood(last.rejected, where=last.recipe, hint=f"Nothing was packaged. {hint}")

@@ -35,9 +35,7 @@ def manifest(draft: "Draft", files: Sequence[Mapping[str, str | int]]) -> str:
         *(_table("[[files]]", file) for file in files),
         *(_table("[[inputs]]", _tensor(spec)) for spec in description.inputs),
         *(_table("[[outputs]]", _tensor(spec)) for spec in description.outputs),
-        _table(
-            "[resources]", {"memory_mib": description.memory_mib or draft.memory_mib, "threads": 1}
-        ),
+        _table("[resources]", _resources(draft)),
         _table("[parameters]", parameters) if parameters else "",
         _table("[evaluation]", {"data": description.data, "limits": description.limits}),
         *(_table("[[evaluation.metrics]]", _metric(score)) for score in draft.scores),
@@ -47,6 +45,12 @@ def manifest(draft: "Draft", files: Sequence[Mapping[str, str | int]]) -> str:
         ),
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _resources(draft: "Draft") -> dict[str, int]:
+    description = draft.description
+    memory_mib = description.memory_mib or draft.memory_mib
+    return {"memory_mib": memory_mib, "threads": description.threads}
 
 
 def value(item: Any) -> str:
@@ -67,7 +71,7 @@ def value(item: Any) -> str:
 
 def _key(name: str) -> str:
     plain = name and all(c.isascii() and (c.isalnum() or c in "_-") for c in name)
-    return name if plain else json.dumps(name)
+    return name if plain else value(name)
 
 
 def _table(head: str, fields: Mapping[str, Any]) -> str:

@@ -82,7 +82,8 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         self._eof = True
         # A client that has said all may still wait for its answer; a stream's listener has gone.
-        return self._current is not None and not self._streaming
+        current = self._current
+        return current is not None and not (self._streaming or current.route.needs_listener)
 
     def connection_lost(self, _: Exception | None) -> None:
         self._deaf = True

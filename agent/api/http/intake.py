@@ -29,6 +29,9 @@ _ONCE = frozenset(
 )
 
 
+_VERSIONS = frozenset(("1.0", "1.1"))
+
+
 class Outlet(Protocol):
     """Where whole requests go."""
 
@@ -219,8 +222,13 @@ class Intake:
             AgentError, Rejection: the request will not be answered, whatever its body.
         """
         headers = self._headers
-        if b"host" not in headers and self._parser.get_http_version() == "1.1":
+        version = self._parser.get_http_version()
+        if version not in _VERSIONS:
+            raise BadPayload("neither HTTP/1.0 nor HTTP/1.1", where="version")
+        if b"host" not in headers and version == "1.1":
             raise BadPayload("the header is missing", where="Host")
+        if version == "1.0" and b"transfer-encoding" in headers:  # RFC 9112, 6.1
+            raise BadPayload("is not known to HTTP/1.0", where="Transfer-Encoding")
         if self._tokens is not None:
             self._caller = self._named(self._tokens, headers.get(b"authorization", b""))
         if b"content-encoding" in headers:

@@ -203,6 +203,7 @@ class Route:
     deadline_s: float | None = None
     problem: Callable[[Any], Response] | None = None
     operation: Operation = Operation()
+    needs_listener: bool = False
     waits: bool = False
     parts: tuple[str, ...] = field(init=False)
 

@@ -69,6 +69,20 @@ def refuse_nan(array: Array, name: str) -> Array:
     return array
 
 
+def refuse_not_finite(array: Array, name: str) -> Array:
+    """The array, unless an element is not a number or infinite.
+
+    Raises:
+        BadTensor: one is.
+    """
+    finite = np.isfinite(array)
+    if not finite.all():
+        where = np.argwhere(~finite)[0]
+        what = "infinite" if np.isinf(array[tuple(where)]) else "not a number (NaN)"
+        raise BadTensor(f"the element at {where.tolist()} is {what}", where=name)
+    return array
+
+
 def refuse_other_bools(array: Array, name: str) -> Array:
     """The array, unless a byte of it is neither 0 nor 1.
 

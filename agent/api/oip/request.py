@@ -22,6 +22,7 @@ from agent.api.oip.elements import (
     read_json,
     read_strings,
     refuse_nan,
+    refuse_not_finite,
     refuse_other_bools,
 )
 from agent.api.oip.messages import InputTensor, RequestedOutput, decode_request
@@ -30,7 +31,7 @@ from agent.api.oip.signature import Signature
 from agent.engines.base import NUMPY_DTYPES
 from agent.engines.quantization import quantize
 from agent.errors import BadPayload, BadTensor
-from agent.types import Array, TensorSpec
+from agent.types import Array, TensorSpec, Values
 
 _BYTE = np.dtype("u1")
 
@@ -316,12 +317,12 @@ def _steps(datatype: str, spec: TensorSpec, *, nan: bool) -> tuple[Step, ...]:
     steps: list[Step] = [from_bf16] if datatype == "BF16" else []
     carried = "FP32" if datatype == "BF16" else datatype
     if carried == spec.dtype:
-        if carried in {"FP16", "FP32", "FP64"} and not nan:
-            steps.append(partial(refuse_nan, name=name))
+        if carried in {"FP16", "FP32", "FP64"}:
+            steps += _value_checks(spec, "any" if nan else "numbers")
         elif carried == "BOOL":
             steps.append(partial(refuse_other_bools, name=name))
     elif carried == "FP32" and spec.quantization is not None:
-        steps.append(partial(refuse_nan, name=name))
+        steps += _value_checks(spec, "numbers")
         steps.append(partial(quantize, quantization=spec.quantization, dtype=spec.dtype))
     else:
         raise BadTensor(
@@ -330,6 +331,15 @@ def _steps(datatype: str, spec: TensorSpec, *, nan: bool) -> tuple[Step, ...]:
             hint="FP32 is accepted for quantized inputs" if spec.quantization else "",
         )
     return tuple(steps)
+
+
+def _value_checks(spec: TensorSpec, usual: Values) -> list[Step]:
+    """What refuses the floating-point values that an input does not take."""
+    values = spec.values or usual
+    if values == "any":
+        return []
+    check = refuse_not_finite if values == "finite" else refuse_nan
+    return [partial(check, name=spec.name)]
 
 
 def _strings(array: Array, shape: tuple[int, ...], name: str) -> Array:

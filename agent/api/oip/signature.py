@@ -16,7 +16,8 @@ class Signature:
         version: of the model.
         inputs: by name.
         outputs: by name, in the order in which they are answered.
-        nan: whether floating-point inputs may hold NaN, as a model says that knows "no reading".
+        nan: whether inputs that do not say which values they take may hold NaN, as a model says that
+            knows "no reading".
     """
 
     name: str

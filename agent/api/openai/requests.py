@@ -16,7 +16,7 @@ from agent.engines.generation import (
     Sampling,
 )
 from agent.errors import BadPayload
-from agent.tasks.generation.tools import MAX_TOOLS, Tool, instructions, schema
+from agent.tasks.generation.tools import MAX_TOOLS, Tool, compact, instructions, schema
 
 Tokens = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Stop = str | Annotated[list[str], Meta(max_length=MAX_STOPS)] | None
@@ -251,11 +251,11 @@ def _constraint(asked: ResponseFormat | None) -> Constraint | None:
     if asked is None or asked.type == "text":
         return None
     if asked.type == "json_object":
-        return Constraint("json_schema", '{"type": "object"}')
+        return Constraint("json_schema", compact({"type": "object"}))
     if asked.type == "regex":
         if not asked.pattern:
             raise BadPayload("is missing", where="response_format.pattern")
         return Constraint("regex", asked.pattern)
     if asked.json_schema is None or asked.json_schema.schema is None:
         raise BadPayload("is missing", where="response_format.json_schema.schema")
-    return Constraint("json_schema", msgspec.json.encode(asked.json_schema.schema).decode())
+    return Constraint("json_schema", compact(asked.json_schema.schema))

@@ -101,7 +101,10 @@ async def _after(first: Part, rest: AsyncGenerator[Part, None]) -> AsyncGenerato
 def writing_route(pattern: str, handler: Any, operation: Operation) -> Route:
     """A route that a model answers."""
     bounds = (MAX_REQUEST, ANSWER_S)
-    return Route("POST", pattern, handler, Role.APP, *bounds, problem_response, operation)
+    return Route(
+        *("POST", pattern, handler, Role.APP, *bounds, problem_response, operation),
+        needs_listener=True,
+    )
 
 
 def _looking(pattern: str, handler: Any, operation: Operation) -> Route:

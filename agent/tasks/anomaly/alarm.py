@@ -86,17 +86,19 @@ class Hysteresis:
         within_rows: int,
         clear_score: float,
         state: HysteresisState | None = None,
+        raise_score: float = 1.0,
     ) -> None:
         self._raise = raise_rows
         self._within = within_rows
         self._mask = (1 << within_rows) - 1
         self._clear = clear_score
+        self._over = raise_score
         self.state = state or HysteresisState()
 
     def push(self, times: Sequence[float], scores: Sequence[float]) -> list[Edge]:
         """Edges within consecutive rows."""
         state = self.state
-        quiet = state.since is None and not state.over and max(scores, default=0.0) < 1.0
+        quiet = state.since is None and not state.over and max(scores, default=0.0) < self._over
         if quiet:  # nearly always
             return []
         return [
@@ -107,9 +109,9 @@ class Hysteresis:
 
     def _step(self, row: int, time: float, score: float) -> Edge | None:
         state = self.state
-        if not state.over and score >= 1.0:
+        if not state.over and score >= self._over:
             state.began = time
-        state.over = (state.over << 1 | (score >= 1.0)) & self._mask
+        state.over = (state.over << 1 | (score >= self._over)) & self._mask
         if state.since is None:
             if state.over.bit_count() < self._raise:
                 return None

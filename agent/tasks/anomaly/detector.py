@@ -106,6 +106,7 @@ class AnomalyDetector:
         """
         self._model = AnomalyModel(model, manifest)
         self._settings = settings or AnomalySettings()
+        self._hysteresis: Hysteresis
         self._take_over(self._nothing())
 
     def push(self, rows: Rows) -> Outcome:
@@ -173,6 +174,16 @@ class AnomalyDetector:
         """Forget what is normal; the next rows are the healthy past."""
         self._take_over(self._nothing())
 
+    def tune(self, settings: AnomalySettings) -> None:
+        """Have other settings from the next rows on; what was learned stays as it was learned."""
+        state: HysteresisState = self._hysteresis.state
+        self._settings = settings
+        self._hysteresis = self._new_hysteresis(state)
+
+    def _new_hysteresis(self, state: HysteresisState) -> Hysteresis:
+        s = self._settings
+        return Hysteresis(s.raise_rows, s.within_rows, s.clear_score, state, s.raise_score)
+
     def _window(self) -> tuple[int, int, int]:
         shape = self._model.shape
         return shape.smooth, shape.points, shape.step
@@ -186,9 +197,7 @@ class AnomalyDetector:
         self._recent = Recent(
             self._model.shape.rows - 1, settings.max_gap_s, settings.hold_rows, state.recent
         )
-        self._hysteresis = Hysteresis(
-            settings.raise_rows, settings.within_rows, settings.clear_score, state.hysteresis
-        )
+        self._hysteresis = self._new_hysteresis(state.hysteresis)
         self._pace = Pace(settings.follow_rows, state.pace)
         self._learning = state.learning
         self._threshold = state.threshold

@@ -12,7 +12,8 @@ class AnomalySettings:
     Attributes:
         learn_rows: rows of the healthy past from which normal is learned; at most 131,072 readings.
         sensitivity: above 1 warns earlier and more often, below 1 later and less often.
-        raise_rows: of the last `within_rows` rows, how many must be over the threshold for a warning.
+        raise_score: a row counts for a warning from this score on; 1.0 is the threshold.
+        raise_rows: of the last `within_rows` rows, how many must be at `raise_score` for a warning.
         within_rows: see `raise_rows`.
         clear_score: a warning ends after `within_rows` rows in a row below this; 1.0 is the threshold.
         lateness_s: how long a row waits for earlier ones that are still under way, seconds.
@@ -23,6 +24,7 @@ class AnomalySettings:
 
     learn_rows: int = 400
     sensitivity: float = 1.0
+    raise_score: float = 1.0
     raise_rows: int = 10
     within_rows: int = 12
     clear_score: float = 0.8
@@ -34,9 +36,10 @@ class AnomalySettings:
     def __post_init__(self) -> None:
         check_range("learn_rows", self.learn_rows, 100, 100_000)
         check_range("sensitivity", self.sensitivity, 0.1, 10)
+        check_range("raise_score", self.raise_score, 0.1, 100.0)
         check_range("within_rows", self.within_rows, 1, 1000)
         check_range("raise_rows", self.raise_rows, 1, self.within_rows)
-        check_range("clear_score", self.clear_score, 0.0, 1.0)
+        check_range("clear_score", self.clear_score, 0.0, min(1.0, self.raise_score))
         check_range("lateness_s", self.lateness_s, 0.0, 3600.0)
         check_range("max_gap_s", self.max_gap_s, 0.001, 86_400.0)
         check_range("follow_rows", self.follow_rows, 0, 10_000_000)

@@ -53,8 +53,15 @@ def schema(tools: Sequence[Tool], *, may_reply: bool) -> str:
     choices = [_call_schema(tool) for tool in tools]
     if may_reply:
         choices.append(_object({REPLY: {"type": "string"}}))
-    whole = choices[0] if len(choices) == 1 else {"anyOf": choices}
-    return msgspec.json.encode(whole).decode()
+    return compact(choices[0] if len(choices) == 1 else {"anyOf": choices})
+
+
+def compact(schema: Mapping[str, Any]) -> str:
+    """A schema whose instances are written without free white space.
+
+    A small model that may write a space or a line end anywhere writes nothing else for ever.
+    """
+    return msgspec.json.encode({**schema, "x-guidance": {"whitespace_flexible": False}}).decode()
 
 
 def parsed(answer: str) -> Call | str:

@@ -86,10 +86,10 @@ def test_what_lost_too_much_is_not_packaged_and_the_report_says_so(
 def test_the_layer_that_hurts_is_blamed_and_spared(tmp_path: Path, edge_quantize: Run) -> None:
     """One huge weight takes the whole range of its layer, which the others then share."""
     source, report = tmp_path / "hard.onnx", tmp_path / "report"
-    onnx.save_model(perceptron(hidden=100, scale_of_second=2000.0), str(source))
+    onnx.save_model(perceptron(hidden=100, hard=True), str(source))
     edge_quantize(
         "onnx", source, "--auto", "--per-tensor", "--report", report, "--max-drop", "0.01",
-        "--metric", "cosine similarity to the float model",
+        "--metric", "cosine similarity to the float model", status=None,  # it may be slower
     )  # fmt: skip
     tried = json.loads((report / "report.json").read_bytes())["tried"]
     first, milder = (o for o in tried if o["recipe"].startswith("int8-static-minmax"))

@@ -8,6 +8,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import json
 import os
 import warnings
 from collections.abc import Callable, Mapping
@@ -139,11 +140,25 @@ def _export_folder(folder: Path, out: Path) -> None:
         raise _missing("optimum") from error
     place = out.with_name("optimum")
     try:
-        main_export(str(folder), output=place, task="auto", do_validation=False)
-    except (ValueError, KeyError, OSError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            main_export(str(folder), output=place, task=_task(folder), do_validation=False)
+    except (ValueError, KeyError, OSError, AttributeError) as error:
         text = " ".join(str(error).split())[:300]
         raise BadModel(f"cannot be exported: {text}", where=str(folder)) from error
     (place / MODEL).rename(out)
+
+
+def _task(folder: Path) -> str:
+    """What a model is for, as optimum calls it, by the class that its configuration names."""
+    import transformers
+    from optimum.exporters.tasks import TasksManager
+
+    names = json.loads((folder / "config.json").read_bytes()).get("architectures") or []
+    if not names:
+        raise ValueError("config.json names no architecture")
+    model_class = getattr(transformers, names[0])
+    return str(TasksManager.infer_task_from_model(model_class))
 
 
 def _refuse_larger(size: int, source: Path) -> None:

@@ -1,0 +1,22 @@
+"""`edge-quantize language`."""
+
+from pathlib import Path
+
+import click
+
+from tools.quantize.goal import Goal, goal_options
+from tools.quantize.language.family import LanguageFamily, LanguageSource
+from tools.quantize.run import quantize
+
+
+@click.command()
+@click.argument("source", type=click.Path(path_type=Path, exists=True))
+@goal_options
+@click.option("--context", default=2048, show_default=True, help="Tokens of the window offered.")
+@click.option(
+    "--conversations", default=4, show_default=True, help="That a device remembers at once."
+)
+def language(source: Path, goal: Goal, context: int, conversations: int) -> None:
+    """Quantize SOURCE, a GGUF file or a Hugging Face folder, for onnxruntime-genai."""
+    given = LanguageSource(source, context, conversations)
+    quantize(LanguageFamily(given), goal, str(source), "language")

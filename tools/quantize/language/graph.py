@@ -1,0 +1,191 @@
+"""From a float graph to one of few bits: matrices, the embedding and the head.
+
+Works on what the model builder of onnxruntime-genai makes: a MatMul with an initializer for each
+matrix, and an embedding that is the head's, transposed, where a model ties them.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.errors import BadModel
+from tools.quantize.language.weights import Blocks
+
+HEAD = "/lm_head/MatMul"
+EMBEDDING = "/model/embed_tokens/Gather"
+DATA = "model.onnx.data"
+ACCURACY = 4  # activations are rounded to 8 bits for the product, as every processor does fastest
+MIN_EXTERNAL = 1024  # bytes: smaller tensors stay in the graph
+
+Quantizer = Callable[[str, NDArray[np.float32]], Blocks | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """A matrix of the graph: the node that multiplies with it, and the initializer's name."""
+
+    node: str
+    weight: str
+
+
+def matrices(model: Any) -> Iterator[Matrix]:
+    """Those of a loaded graph (onnx.ModelProto), in order."""
+    known = {tensor.name for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "MatMul" and node.input[1] in known:
+            yield Matrix(node.name, node.input[1])
+
+
+def weights(model: Any, folder: Path) -> Mapping[str, Callable[[], NDArray[np.float32]]]:
+    """How each initializer is read, by name: one at a time, so that memory holds one."""
+    from onnx import numpy_helper
+
+    def reader(tensor: Any) -> Callable[[], NDArray[np.float32]]:
+        return lambda: np.asarray(numpy_helper.to_array(tensor, str(folder)))
+
+    return {tensor.name: reader(tensor) for tensor in model.graph.initializer}
+
+
+def quantized(source: Path, target: Path, quantizer: Quantizer) -> None:
+    """Write a graph with its matrices quantized.
+
+    Args:
+        source: folder of the float model.
+        target: folder to write model.onnx and its data into.
+        quantizer: what a matrix, float32 [N, K], becomes, by its node's name; None leaves it.
+
+    Raises:
+        BadModel: the graph is not what the builder makes.
+    """
+    import onnx
+
+    model = onnx.load(source / "model.onnx", load_external_data=False)
+    surgeon = _Surgeon(model, weights(model, source))
+    found = list(matrices(model))
+    if not found:
+        raise BadModel("the graph has no matrix to be quantized", where=str(source))
+    for matrix in found:
+        blocks = quantizer(matrix.node, surgeon.read(matrix.weight).T)
+        if blocks is not None:
+            surgeon.replace(matrix, blocks)
+    surgeon.finish()
+    _save(model, source, target)
+
+
+class _Surgeon:
+    """Changes a graph in place."""
+
+    def __init__(self, model: Any, read: Mapping[str, Callable[[], NDArray[np.float32]]]) -> None:
+        self._graph = model.graph
+        self._read = read
+        self._nodes = {node.name: node for node in model.graph.node}
+        self._dropped: set[str] = set()
+        self._casts: list[Any] = []
+        if all(entry.domain != "com.microsoft" for entry in model.opset_import):
+            model.opset_import.add(domain="com.microsoft", version=1)
+
+    def read(self, name: str) -> NDArray[np.float32]:
+        """An initializer."""
+        return self._read[name]()
+
+    def replace(self, matrix: Matrix, blocks: Blocks) -> None:
+        """Multiply with blocks instead of the matrix; the embedding too, if it is the head's."""
+        node = self._nodes[matrix.node]
+        inputs = self._add(matrix.weight, blocks)
+        rows, length = blocks.values.shape
+        self._become(
+            node,
+            "MatMulNBits",
+            [node.input[0], *inputs],
+            K=length,
+            N=rows,
+            bits=blocks.bits,
+            block_size=blocks.block,
+            accuracy_level=ACCURACY,
+        )
+        if matrix.node == HEAD:
+            self._tie(matrix.weight, inputs, blocks)
+        self._dropped.add(matrix.weight)
+
+    def finish(self) -> None:
+        """Put the new nodes first, and drop what nobody reads any more."""
+        old = list(self._graph.node)
+        del self._graph.node[:]
+        self._graph.node.extend([*self._casts, *old])
+        used = {name for node in self._graph.node for name in node.input}
+        kept = [t for t in self._graph.initializer if t.name in used]
+        del self._graph.initializer[:]
+        self._graph.initializer.extend(kept)
+
+    def _tie(self, weight: str, inputs: list[str], blocks: Blocks) -> None:
+        """An embedding that is the head's matrix, transposed, reads the same blocks."""
+        gather = self._nodes.get(EMBEDDING)
+        turned = next((n for n in self._graph.node if list(n.input) == [weight]), None)
+        if gather is None or turned is None or gather.input[0] != turned.output[0]:
+            return
+        rows = blocks.values.shape[0]
+        flat = f"{weight}.rows"
+        shape = self._tensor(f"{weight}.shape", np.array([rows, -1]))
+        self._casts.append(_node("Reshape", [inputs[0], shape], flat))
+        self._become(
+            gather,
+            "GatherBlockQuantized",
+            [flat, gather.input[1], *inputs[1:]],
+            bits=blocks.bits,
+            block_size=blocks.block,
+            gather_axis=0,
+            quantize_axis=1,
+        )
+        self._graph.node.remove(turned)
+
+    def _add(self, name: str, blocks: Blocks) -> list[str]:
+        """Values, scales and zero points as initializers.
+
+        Scales are kept in half the room: the runtime makes them float32 once, when it loads.
+        """
+        values = self._tensor(f"{name}.q{blocks.bits}", blocks.packed())
+        half = self._tensor(f"{name}.scales16", blocks.scales.astype(np.float16))
+        self._casts.append(_node("Cast", [half], f"{name}.scales", to=1))
+        zeros = blocks.packed_zeros()
+        inputs = [values, f"{name}.scales"]
+        return inputs if zeros is None else [*inputs, self._tensor(f"{name}.zeros", zeros)]
+
+    def _tensor(self, name: str, values: NDArray[Any]) -> str:
+        from onnx import numpy_helper
+
+        self._graph.initializer.append(numpy_helper.from_array(values, name))
+        return name
+
+    @staticmethod
+    def _become(node: Any, operator: str, inputs: list[str], **attributes: int) -> None:
+        from onnx import helper
+
+        node.op_type, node.domain = operator, "com.microsoft"
+        del node.input[:], node.attribute[:]
+        node.input.extend(inputs)
+        node.attribute.extend(helper.make_attribute(k, v) for k, v in attributes.items())
+
+
+def _node(operator: str, inputs: list[str], output: str, **attributes: Any) -> Any:
+    from onnx import helper
+
+    return helper.make_node(operator, inputs, [output], name=f"/quantized/{output}", **attributes)
+
+
+def _save(model: Any, source: Path, target: Path) -> None:
+    import onnx
+    from onnx.external_data_helper import load_external_data_for_model
+
+    load_external_data_for_model(model, str(source))
+    onnx.save_model(
+        model,
+        target / "model.onnx",
+        save_as_external_data=True,
+        all_tensors_to_one_file=True,
+        location=DATA,
+        size_threshold=MIN_EXTERNAL,
+    )

@@ -1,0 +1,125 @@
+"""Ways to make a language model small."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from tools.quantize.family import Artifact, LayerError, Progress, Role
+from tools.quantize.language import graph
+from tools.quantize.language.calibration import curvatures, input_names
+from tools.quantize.language.source import RUNTIME_FILES
+from tools.quantize.language.weights import Blocks, Floats, compensated, nearest
+
+TEXTS = "calibration.json"  # token ids beside the float graph
+LAYERS = "layers.json"
+SPARED = 0.1  # of the matrices, each time that some are spared
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Matrices of few bits.
+
+    Attributes:
+        name: of the recipe.
+        summary: for the report.
+        bits: of the matrices inside the layers.
+        block: weights that share a scale.
+        head: bits of the head, and of the embedding where it is the same matrix.
+        fitted: by what the model reads (GPTQ), or rounded to nearest.
+        wide: matrices, by node, that are left at 8 bits.
+    """
+
+    name: str
+    summary: str
+    bits: int = 4
+    block: int = 32
+    head: int = 8
+    fitted: bool = False
+    centred: bool = False
+    wide: frozenset[str] = field(default=frozenset())
+
+    def build(self, original: Artifact, directory: Path, progress: Progress) -> Artifact:
+        """The model with its matrices quantized. Raises BadModel."""
+        maker = _Maker(self, _curvatures(original, progress) if self.fitted else {})
+        if self.fitted:
+            maker.inputs = input_names(original.directory)
+        graph.quantized(original.directory, directory, maker)
+        (directory / LAYERS).write_bytes(msgspec.json.encode(maker.errors))
+        return _packed(original, directory, [f"{n} is left at 8 bits" for n in sorted(self.wide)])
+
+    def sparing(self, layers: Sequence[LayerError]) -> "Weights | None":
+        """With the next tenth of the matrices at 8 bits."""
+        left = [layer.name for layer in layers if layer.name not in self.wide | {graph.HEAD}]
+        if self.bits == 8 or not left:
+            return None
+        more = left[: max(1, round(SPARED * len(layers)))]
+        wide = self.wide | set(more)
+        base = self.name.split("+")[0]
+        return replace(self, name=f"{base}+{len(wide)}", wide=wide)
+
+
+RECIPES = (
+    Weights("int4-rtn", "all matrices 4 bits, rounded", head=4, centred=True),
+    Weights("int4-rtn-b64", "4 bits in blocks of 64, head 8 bits", block=64),
+    Weights("int4-rtn-head8", "4 bits, rounded; head and embedding 8 bits"),
+    Weights("int4-gptq-head8", "4 bits, fitted (GPTQ); head and embedding 8 bits", fitted=True),
+    Weights("int8", "all matrices 8 bits, rounded", bits=8, centred=True),
+)
+
+
+@dataclass
+class _Maker:
+    """Quantizes one matrix after the other, and notes what was lost."""
+
+    recipe: Weights
+    curvatures: Mapping[str, NDArray[np.float32]]
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    errors: list[LayerError] = field(default_factory=list)
+
+    def __call__(self, node: str, matrix: Floats) -> Blocks | None:
+        if matrix.shape[1] % self.recipe.block:
+            return None  # no whole number of blocks
+        blocks = self._blocks(node, np.ascontiguousarray(matrix))
+        self.errors.append(LayerError(node, "MatMul", _sqnr_db(matrix, blocks.dequantized())))
+        return blocks
+
+    def _blocks(self, node: str, matrix: Floats) -> Blocks:
+        recipe = self.recipe
+        bits = recipe.head if node == graph.HEAD else 8 if node in recipe.wide else recipe.bits
+        curvature = self.curvatures.get(self.inputs.get(node, ""))
+        if bits == 4 and curvature is not None:
+            return compensated(matrix, curvature, bits=bits, block=recipe.block)
+        centred = recipe.centred or bits == 8
+        return nearest(matrix, bits=bits, block=32 if bits == 8 else recipe.block, centred=centred)
+
+
+def _curvatures(original: Artifact, progress: Progress) -> Mapping[str, NDArray[np.float32]]:
+    texts = msgspec.json.decode((original.directory / TEXTS).read_bytes(), type=list[list[int]])
+    return curvatures(original.directory, texts, progress)
+
+
+def _packed(original: Artifact, directory: Path, notes: Sequence[str]) -> Artifact:
+    for name in RUNTIME_FILES:
+        if (original.directory / name).exists():
+            shutil.copyfile(original.directory / name, directory / name)
+    return artifact(directory, notes)
+
+
+def artifact(directory: Path, notes: Sequence[str] = ()) -> Artifact:
+    """The files of a folder that the runtime reads."""
+    files: dict[str, Role] = {"model.onnx": "model"}
+    for name in (graph.DATA, *RUNTIME_FILES):
+        if (directory / name).exists():
+            files[name] = "data"
+    return Artifact(directory, files, "genai", notes=notes)
+
+
+def _sqnr_db(matrix: Floats, made: Floats) -> float:
+    noise = float(np.square(matrix - made, dtype=np.float64).sum())
+    signal = float(np.square(matrix, dtype=np.float64).sum())
+    return 200.0 if noise == 0 or signal == 0 else float(10 * np.log10(signal / noise))

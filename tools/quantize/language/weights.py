@@ -1,0 +1,172 @@
+"""Matrices in blocks of few bits. Pure.
+
+A matrix [K, N] is held as its transpose, [N, K], in blocks of `block` weights along K that share a
+scale, and a zero point where values need not be centred on 0: what the operators MatMulNBits and
+GatherBlockQuantized of ONNX Runtime read.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+SHRINKS = np.linspace(1.0, 0.75, 11, dtype=np.float32)  # of a block's range, tried for least error
+COLUMNS = 128  # that GPTQ settles before it carries their error to the rest
+DAMPING = 0.01  # of the mean curvature, so that its inverse exists
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """A quantized matrix.
+
+    Attributes:
+        values: uint8 [N, K], each below 2**bits.
+        scales: float32 [N, K / block], each a value of float16.
+        zeros: uint8 [N, K / block]; None where all are 2**(bits - 1).
+        bits: 4 or 8.
+    """
+
+    values: NDArray[np.uint8]
+    scales: Floats
+    zeros: NDArray[np.uint8] | None
+    bits: int
+
+    @property
+    def block(self) -> int:
+        """Weights that share a scale."""
+        return int(self.values.shape[1] // self.scales.shape[1])
+
+    def dequantized(self) -> Floats:
+        """The matrix that it stands for, float32 [N, K]."""
+        zeros = self._zeros().repeat(self.block, axis=1)
+        return (self.values.astype(np.float32) - zeros) * self.scales.repeat(self.block, axis=1)
+
+    def packed(self) -> NDArray[np.uint8]:
+        """Values as the operators read them: uint8 [N, K / block, block * bits / 8]."""
+        rows, blocks = self.scales.shape
+        return _nibbles(self.values, self.bits).reshape(rows, blocks, -1)
+
+    def packed_zeros(self) -> NDArray[np.uint8] | None:
+        """Zero points as the operators read them: two in a byte when they have four bits."""
+        if self.zeros is None:
+            return None
+        odd = self.bits == 4 and self.zeros.shape[1] % 2
+        padded = np.pad(self.zeros, ((0, 0), (0, 1))) if odd else self.zeros
+        return _nibbles(padded, self.bits)
+
+    def _zeros(self) -> Floats:
+        middle = np.float32(2 ** (self.bits - 1))
+        if self.zeros is None:
+            return np.full(self.scales.shape, middle, np.float32)
+        return self.zeros.astype(np.float32)
+
+
+def nearest(matrix: Floats, *, bits: int, block: int, centred: bool) -> Blocks:
+    """Round to nearest.
+
+    Args:
+        matrix: float32 [N, K]; K is a multiple of the block.
+        bits: 4 or 8.
+        block: weights that share a scale.
+        centred: zero points are all in the middle, and cost no room.
+    """
+    rows, length = matrix.shape
+    parts = matrix.reshape(rows, length // block, block)
+    scales, zeros = _fitted(parts, bits, centred=centred)
+    values = _rounded(parts, scales[..., None], zeros[..., None], bits)
+    kept = None if centred else zeros.astype(np.uint8)
+    return Blocks(values.astype(np.uint8).reshape(rows, length), scales, kept, bits)
+
+
+def compensated(matrix: Floats, curvature: Floats, *, bits: int, block: int) -> Blocks:
+    """GPTQ (Frantar et al., 2023): what rounding one weight loses, the next ones make good.
+
+    Args:
+        matrix: float32 [N, K].
+        curvature: float32 [K, K], the sum of x xT over what the matrix is multiplied with.
+        bits: 4 or 8.
+        block: weights that share a scale; COLUMNS is a multiple of it.
+    """
+    left = matrix.astype(np.float64)
+    factor = _inverse_factor(curvature)
+    rows, length = matrix.shape
+    values = np.empty((rows, length), np.uint8)
+    scales = np.empty((rows, length // block), np.float32)
+    zeros = np.empty((rows, length // block), np.float32)
+    for start in range(0, length, COLUMNS):
+        end = min(start + COLUMNS, length)
+        lost = np.empty((rows, end - start))
+        for column in range(start, end):
+            group = column // block
+            if column % block == 0:
+                part = left[:, None, column : column + block].astype(np.float32)
+                found = _fitted(part, bits, centred=False)
+                scales[:, group], zeros[:, group] = found[0][:, 0], found[1][:, 0]
+            rounded = _rounded(left[:, column], scales[:, group], zeros[:, group], bits)
+            values[:, column] = rounded
+            kept = (rounded - zeros[:, group]) * scales[:, group]
+            error = (left[:, column] - kept) / factor[column, column]
+            left[:, column:end] -= np.outer(error, factor[column, column:end])
+            lost[:, column - start] = error
+        left[:, end:] -= lost @ factor[start:end, end:]
+    return Blocks(values, scales, zeros.astype(np.uint8), bits)
+
+
+def _inverse_factor(curvature: Floats) -> NDArray[np.float64]:
+    """Upper triangular U with UT U the inverse of the damped curvature."""
+    damped = curvature.astype(np.float64)
+    diagonal = np.diagonal(damped).copy()
+    unused = diagonal <= 0
+    damped[unused, unused] = 1.0
+    damped[np.diag_indices_from(damped)] += DAMPING * max(float(diagonal.mean()), 1e-12)
+    return np.ascontiguousarray(np.linalg.cholesky(np.linalg.inv(damped)).T)
+
+
+def _fitted(parts: Floats, bits: int, *, centred: bool) -> tuple[Floats, Floats]:
+    """Scale and zero point of each block [..., block] that lose least, of several ranges tried."""
+    best = np.full(parts.shape[:-1], np.inf, np.float32)
+    scales = np.ones(parts.shape[:-1], np.float32)
+    zeros = np.zeros(parts.shape[:-1], np.float32)
+    for shrink in SHRINKS:
+        scale, zero = _range(parts, bits, shrink, centred=centred)
+        values = _rounded(parts, scale[..., None], zero[..., None], bits)
+        kept = (values - zero[..., None]) * scale[..., None]
+        error = np.square(parts - kept).sum(axis=-1)
+        better = error < best
+        best = np.where(better, error, best)
+        scales, zeros = np.where(better, scale, scales), np.where(better, zero, zeros)
+    return scales, zeros
+
+
+def _range(parts: Floats, bits: int, shrink: np.float32, *, centred: bool) -> tuple[Floats, Floats]:
+    """Scale, as float16 can say it, and zero point for a share of each block's range."""
+    steps = 2**bits - 1
+    if centred:
+        largest = np.take_along_axis(parts, np.abs(parts).argmax(-1)[..., None], -1)[..., 0]
+        # The side with one step more goes to the larger value; 8 bits have steps to spare.
+        scale = largest / -(2 ** (bits - 1)) if bits == 4 else np.abs(largest) / (steps // 2)
+        zero = np.full(scale.shape, 2.0 ** (bits - 1), np.float32)
+        return _as_float16(scale * shrink), zero
+    low = np.minimum(parts.min(-1), 0) * shrink
+    high = np.maximum(parts.max(-1), 0) * shrink
+    scale = _as_float16((high - low) / steps)
+    return scale, np.clip(np.round(-low / scale), 0, steps).astype(np.float32)
+
+
+def _as_float16(scale: Floats) -> Floats:
+    rounded = scale.astype(np.float16).astype(np.float32)
+    return np.where(rounded == 0, np.float32(1e-7), rounded)
+
+
+def _rounded(
+    values: NDArray[np.floating], scale: Floats, zero: Floats, bits: int
+) -> NDArray[np.floating]:
+    return np.clip(np.round(values / scale) + zero, 0, 2**bits - 1)
+
+
+def _nibbles(values: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
+    if bits == 8:
+        return values
+    return (values[:, ::2] | (values[:, 1::2] << 4)).astype(np.uint8)
