@@ -25,6 +25,7 @@ from pathlib import Path
 from bench.report import Row, Table
 
 BATCH = 20  # messages in one put
+BATCH_KIB = 64  # of what every second worker sends in one message while it catches up
 DEADLINE_S = 120.0  # for the last messages to arrive after the last fault
 FAULTS = ("kill the agent", "restart the broker", "reset", "freeze", "refuse")
 
@@ -157,6 +158,7 @@ class _Bench:
         self._acknowledged = 0
         self._progress = asyncio.Event()
         self._counts: dict[str, int] | None = None
+        self._starts = 0
         self._worker: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
 
@@ -197,9 +199,11 @@ class _Bench:
                 await self._progress.wait()
 
     async def _start_worker(self) -> None:
+        self._starts += 1
         self._worker = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "bench.faults", str(self._directory / "agent.db"),
             f"mqtt://127.0.0.1:{self._proxy.port}", str(self._acknowledged), str(self._messages),
+            str(BATCH_KIB * (self._starts % 2)),
             stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         self._reading = asyncio.create_task(self._read(self._worker))
@@ -288,7 +292,7 @@ class Proxy:
 # The worker: an agent with nothing but its outbox and its link.
 
 
-async def _work(path: Path, broker: str, first: int, messages: int) -> None:
+async def _work(path: Path, broker: str, first: int, messages: int, batch_kib: int) -> None:
     from agent.clock import SystemClock
     from agent.store.db import Database
     from agent.store.outbox import Outbox
@@ -301,7 +305,7 @@ async def _work(path: Path, broker: str, first: int, messages: int) -> None:
     await outbox.start()
     settings = LinkSettings(
         brokers=(broker,), client_id="worker", ack_timeout_s=1.0, connect_timeout_s=1.0,
-        backoff_min_s=0.02, backoff_max_s=0.3,
+        backoff_min_s=0.02, backoff_max_s=0.3, batch_kib=batch_kib,
     )  # fmt: skip
     link = Link(settings, clock=clock)
     uplink = Uplink(outbox, link, clock=clock)
@@ -343,8 +347,10 @@ def main() -> None:
     parser.add_argument("broker")
     parser.add_argument("first", type=int)
     parser.add_argument("messages", type=int)
+    parser.add_argument("batch_kib", type=int)
     options = parser.parse_args()
-    asyncio.run(_work(options.path, options.broker, options.first, options.messages))
+    work = _work(options.path, options.broker, options.first, options.messages, options.batch_kib)
+    asyncio.run(work)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -22,6 +21,7 @@ from agent.errors import AgentError, BadRequest, NotReachable
 from agent.sync.attempts import Ending, Protocol
 from agent.sync.client import DialledClient
 from agent.sync.dial import in_thread, password, tls_context
+from agent.sync.properties import Aliases, connect_properties, publish_properties
 from agent.sync.reasons import Ended, over_limit, taken_over, unreachable, words
 from agent.sync.settings import BrokerAddress, LinkSettings, Will
 from agent.sync.transport import Transport
@@ -66,6 +66,7 @@ class Connection:
         self._receive = receive
         self._max_packet = 256 << 20  # bytes; the broker may ask for less
         self._may_retain = True
+        self._aliases = Aliases(0)
         self._in_flight: dict[int, tuple[OnAck, float]] = {}
         self._transport: Transport | None = None
         self._flush_due = False
@@ -119,19 +120,20 @@ class Connection:
         on_ack: OnAck,
         *,
         qos: Literal[0, 1] = 1,
+        content: tuple[str, str] = ("", ""),
     ) -> bool:
         if self.ended.done() or (qos and not self.room):
             return False
         if len(topic) + len(payload) + _PACKET_OVERHEAD > self._max_packet:
             self._loop.call_soon(on_ack, over_limit(self._max_packet, topic))
             return True
-        properties = None
-        if expires_in_s is not None and self._v5:
-            properties = _properties(PacketTypes.PUBLISH)
-            properties.MessageExpiryInterval = max(1, min(int(expires_in_s), 0xFFFF_FFFF))
+        name, properties = topic, None
+        if self._v5:
+            name, alias = self._aliases.shorten(topic)
+            properties = publish_properties(expires_in_s, content, alias)
         try:
             kept = retain and self._may_retain
-            info = self._client.publish(topic, payload, qos, kept, properties)
+            info = self._client.publish(name, payload, qos, kept, properties)
         except ValueError as error:
             self._loop.call_soon(on_ack, BadRequest(f"cannot be published: {error}", where=topic))
             return True
@@ -221,6 +223,7 @@ class Connection:
             return
         self.window = min(self.window, getattr(properties, "ReceiveMaximum", 65_535))
         self._max_packet = getattr(properties, "MaximumPacketSize", self._max_packet)
+        self._aliases = Aliases(getattr(properties, "TopicAliasMaximum", 0))
         self._may_retain = bool(getattr(properties, "RetainAvailable", 1))
         if not self._accepted.done():
             self._accepted.set_result(None)
@@ -343,21 +346,9 @@ class Connection:
             self._address.port,
             settings.keepalive_s,
             clean_start=False,
-            properties=_connect_properties(settings) if self._v5 else None,
+            properties=connect_properties(settings) if self._v5 else None,
         )
         return client
-
-
-def _connect_properties(settings: LinkSettings) -> Properties:
-    properties = _properties(PacketTypes.CONNECT)
-    properties.SessionExpiryInterval = settings.session_expiry_s
-    properties.ReceiveMaximum = settings.receive_window
-    properties.MaximumPacketSize = settings.max_incoming
-    return properties
-
-
-def _properties(packet_type: int) -> Properties:
-    return Properties(packet_type)  # type: ignore[no-untyped-call]
 
 
 def _ignore(*_: object) -> None:

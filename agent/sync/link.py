@@ -143,6 +143,7 @@ class Link:
         retain: bool = False,
         expires_in_s: float | None = None,
         qos: Literal[0, 1] = 1,
+        content: tuple[str, str] = ("", ""),
         on_ack: OnAck,
     ) -> bool:
         """Send, at QoS 1 unless said otherwise.
@@ -152,6 +153,7 @@ class Link:
             payload: any bytes.
             retain: whether the broker keeps it for later subscribers.
             expires_in_s: after which the broker may forget it (MQTT 5), seconds.
+            content: media type and encoding of the payload, told to receivers (MQTT 5).
             qos: 0 goes whatever is in flight, and is acknowledged by nobody.
             on_ack: called once, in the event loop, with None when the broker has it (at QoS 0: when
                 it is written), or with why not.
@@ -162,7 +164,9 @@ class Link:
         """
         if self._connection is None or not self.connected:
             return False
-        return self._connection.publish(topic, payload, retain, expires_in_s, on_ack, qos=qos)
+        return self._connection.publish(
+            topic, payload, retain, expires_in_s, on_ack, qos=qos, content=content
+        )
 
     def subscribe(self, topic_filter: str, handler: Handler) -> None:
         """Have messages that match the filter, now and after every reconnect, at QoS 1.

@@ -8,6 +8,7 @@ always go first; within a class, and so within a topic, order of arrival holds.
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from agent.store.account import CLASSES, Queued
 from agent.types import MessageClass
@@ -113,10 +114,23 @@ class SendQueue:
                 return None  # something more important may be in the table
         return None
 
-    def sent(self, row: Queued) -> None:
-        """The row that `peek` gave is in flight."""
-        self._ready[row.message.kind].popleft()
-        self._in_flight[row.seq] = row
+    def like(self, row: Queued, most: int) -> list[Queued]:
+        """Rows of the topic of the row that `peek` gave, it first, in order, as many as are ready."""
+        ready = self._ready[row.message.kind]
+        same = (other for other in ready if other.message.topic == row.message.topic)
+        return list(islice(same, most))
+
+    def sent(self, rows: Sequence[Queued]) -> None:
+        """The row that `peek` gave, or the first of those `like` it, are in flight."""
+        ready = self._ready[rows[0].message.kind]
+        if len(rows) == 1:
+            ready.popleft()
+        else:
+            gone = {row.seq for row in rows}
+            kept = [row for row in ready if row.seq not in gone]
+            ready.clear()
+            ready.extend(kept)
+        self._in_flight.update((row.seq, row) for row in rows)
 
     def acknowledged(self, row: Queued) -> None:
         """The broker has it; the table does not know yet."""

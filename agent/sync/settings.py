@@ -97,6 +97,8 @@ class LinkSettings:
         receive_window: messages that the broker may send before the first is acknowledged.
         max_incoming: bytes of the largest packet taken from the broker.
         bandwidth_bit_s: bound on what is sent, bits a second, 0 for none; escalations do not wait for it.
+        batch_kib: telemetry of a stream that waits goes as one compressed message of up to so much before
+            compression, KiB; 0 sends each by itself. Receivers must know batches.
         quiet_hours: stretches of the day, local time, in which telemetry waits, ``22:00-06:00``.
         sparkplug_group: of the table sync only: publish telemetry as Sparkplug B under this group; empty for JSON.
         backoff_min_s: bound of the first pause before connecting again, seconds.
@@ -119,6 +121,7 @@ class LinkSettings:
     receive_window: int = 200
     max_incoming: int = 256 << 10
     bandwidth_bit_s: int = 0
+    batch_kib: int = 0
     quiet_hours: tuple[str, ...] = ()
     sparkplug_group: str = ""
     backoff_min_s: float = 1.0
@@ -136,6 +139,7 @@ class LinkSettings:
         if not _GROUP.fullmatch(self.sparkplug_group):
             raise BadConfig("must be one level of a topic, without / + #", where="sparkplug_group")
         check_range("bandwidth_bit_s", self.bandwidth_bit_s, 0, 10**12)
+        check_range("batch_kib", self.batch_kib, 0, 4096)
         check_range("keepalive_s", self.keepalive_s, 5, 65_535)
         check_range("connect_timeout_s", self.connect_timeout_s, 0.1, 300)
         check_range("ack_timeout_s", self.ack_timeout_s, 0.1, 3600)

@@ -10,12 +10,14 @@ import math
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from agent.clock import Clock
 from agent.errors import AgentError, StorageFailed
 from agent.store.outbox import CLASSES, Outbox, Queued
 from agent.store.outbox_rows import TICK_S, Merge
+from agent.sync.batches import CONTENT_TYPE, ENCODING, FEWEST, MOST, batchable, pack, within
 from agent.sync.link import Link
 from agent.sync.pace import Pace, QuietHours
 from agent.sync.queue import Fetch, SendQueue
@@ -64,7 +66,8 @@ class Uplink:
         self._pace = Pace(link.settings.bandwidth_bit_s, clock.monotonic())
         self._quiet = QuietHours.parse(link.settings.quiet_hours)
         self._retry_s = retry_s
-        self._queue = SendQueue(ahead=2 * link.window)
+        self._batch_bytes = 0 if wire else link.settings.batch_kib << 10
+        self._queue = SendQueue(ahead=2 * max(link.window, MOST if self._batch_bytes else 0))
         self._suspects = Suspects(link.window)
         self._acknowledged: list[Queued] = []
         self._was_connected = False
@@ -175,22 +178,36 @@ class Uplink:
         return CLASSES
 
     def _offer(self, row: Queued) -> bool:
-        """Hand a row to the link; False when it cannot take one now."""
+        """Hand a row, or those like it, to the link; False when it cannot take one now."""
         if not self._link.room or (self._suspects.careful and self._queue.in_flight):
             return False  # before it is translated: a frame that has a number must go
-        *before, own = self._wire.frames(row)
+        rows, frames = self._framed(row)
+        *before, own = frames
         self.announce(before)
         taken = self._link.publish(
             own.topic,
             own.payload,
             expires_in_s=row.left_s,
             qos=own.qos,
-            on_ack=partial(self._answered, row),
+            content=(own.content_type, own.encoding),
+            on_ack=partial(self._answered, rows),
         )
         if taken:
-            self._queue.sent(row)
+            self._queue.sent(rows)
             self._spend(own)
         return taken
+
+    def _framed(self, row: Queued) -> tuple[Sequence[Queued], Sequence[Frame]]:
+        """A batch where enough of the row's stream waits, or the row by itself."""
+        if self._batch_bytes and row.message.kind == "telemetry" and not self._suspects.careful:
+            waiting = takewhile(batchable, self._queue.like(row, MOST))
+            rows = within(list(waiting), self._batch_bytes)
+            payload, count = pack(rows) if len(rows) >= FEWEST else (b"", 0)
+            if count:
+                topic = row.message.topic
+                frame = Frame(topic, payload, content_type=CONTENT_TYPE, encoding=ENCODING)
+                return rows[:count], (frame,)
+        return (row,), self._wire.frames(row)
 
     def announce(self, frames: Sequence[Frame]) -> None:
         """Send what is no row and needs no answer; it is lost where there is no connection."""
@@ -203,15 +220,17 @@ class Uplink:
 
     # What comes back.
 
-    def _answered(self, row: Queued, error: AgentError | None) -> None:
+    def _answered(self, rows: Sequence[Queued], error: AgentError | None) -> None:
         if error is None:
-            self.delivered += 1
-            self._queue.acknowledged(row)
+            self.delivered += len(rows)
+            for row in rows:
+                self._queue.acknowledged(row)
             self._suspects.acknowledged()
-            self._acknowledged.append(row)
+            self._acknowledged += rows
             self._settle_in_time()
         elif self._link.connected:
-            self._refuse(row, error)
+            for row in rows:
+                self._refuse(row, error)
         self._pump_soon()
 
     def _refuse(self, row: Queued, error: AgentError) -> None:

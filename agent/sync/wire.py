@@ -14,12 +14,16 @@ class Frame:
     Attributes:
         topic: without wildcards.
         payload: any bytes.
+        content_type: media type of the payload, told with MQTT 5; empty for none.
+        encoding: of the payload, told as the user property content-encoding; empty for none.
         qos: 1 is acknowledged by the broker; 0 is not, and goes whatever else is in flight.
     """
 
     topic: str
     payload: bytes
     qos: Literal[0, 1] = 1
+    content_type: str = ""
+    encoding: str = ""
 
 
 class Wire(Protocol):

@@ -23,6 +23,7 @@ class FakeLink:
         self.connected = False
         self.sent: list[tuple[str, bytes]] = []
         self.expiries: list[float | None] = []
+        self.contents: list[tuple[str, str]] = []
         self.unanswered: list[tuple[str, bytes, OnAck]] = []
         self._listeners: list[Callable[[], None]] = []
         self._handlers: dict[str, Handler] = {}
@@ -41,12 +42,14 @@ class FakeLink:
         retain: bool = False,
         expires_in_s: float | None = None,
         qos: int = 1,
+        content: tuple[str, str] = ("", ""),
         on_ack: OnAck,
     ) -> bool:
         if not self.connected or (qos and not self.room):
             return False
         self.sent.append((topic, payload))
         self.expiries.append(expires_in_s)
+        self.contents.append(content)
         if qos:
             self.unanswered.append((topic, payload, on_ack))
         else:

@@ -28,7 +28,7 @@ def test_the_most_important_goes_first_and_order_of_arrival_holds():
     sent = []
     while (next_row := queue.peek()) is not None:
         sent.append(next_row.seq)
-        queue.sent(next_row)
+        queue.sent([next_row])
         serve(queue, table)
     assert sent == [4, 2, 1, 3]
 
@@ -47,7 +47,7 @@ def test_an_answer_from_before_a_reconnect_is_passed_over():
     table = [row(n) for n in range(1, 4)]
     serve(queue, table)
     serve(queue, table)
-    queue.sent(queue.peek())
+    queue.sent([queue.peek()])
     wanted = [fetch for fetch in queue.fetch() if fetch.after]
     queue.connected()
     for fetch in wanted:
@@ -63,16 +63,16 @@ def test_a_refused_topic_is_offered_again_later_in_order_and_holds_no_other_up()
     serve(queue, table)
     serve(queue, table)
     first = queue.peek()
-    queue.sent(first)
+    queue.sent([first])
     assert queue.refused(first, now=0.0)
     assert queue.peek().seq == 2
-    queue.sent(queue.peek())
+    queue.sent([queue.peek()])
     assert queue.peek() is None
     assert queue.next_retry() == RETRY_REFUSED_S
     queue.retry(RETRY_REFUSED_S)
     serve(queue, table)
     assert [queue.peek().seq, queue.next_retry()] == [1, None]
-    queue.sent(queue.peek())
+    queue.sent([queue.peek()])
     assert queue.peek().seq == 4
 
 
@@ -87,7 +87,7 @@ def test_a_broker_that_refuses_everything_fills_no_memory():
         serve(queue, table)
         if (next_row := queue.peek()) is None or next_row.message.kind != "escalation":
             break
-        queue.sent(next_row)
+        queue.sent([next_row])
         sent += 1
         news += queue.refused(next_row, now=0.0)
     assert sent == news == MAX_REFUSED + 1
@@ -129,7 +129,7 @@ class Sending(RuleBasedStateMachine):
             assert next_row not in self.in_flight
             assert next_row not in self.settling
             assert next_row.message.topic not in self.parked
-            self.queue.sent(next_row)
+            self.queue.sent([next_row])
             self.in_flight.append(next_row)
 
     @precondition(lambda self: self.in_flight)
@@ -176,7 +176,7 @@ class Sending(RuleBasedStateMachine):
         for _ in range(4 * len(self.table) + 4):
             serve(self.queue, self.table)
             if (next_row := self.queue.peek()) is not None:
-                self.queue.sent(next_row)
+                self.queue.sent([next_row])
                 sent.append(next_row)
         assert sent == sorted(self.table, key=lambda r: (CLASSES.index(r.message.kind), r.seq))
 

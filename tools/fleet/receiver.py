@@ -15,7 +15,8 @@ import msgspec
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from agent.errors import NotReachable
+from agent.errors import AgentError, NotReachable
+from agent.sync.batches import unpack
 from agent.sync.settings import BrokerAddress
 
 REMEMBERED_IDS = 1_000_000
@@ -162,6 +163,14 @@ class Receiver:
         self._subscribed.set()
 
     def _on_message(self, _c: object, _u: object, message: paho.MQTTMessage) -> None:
-        payload = bytes(message.payload)
-        if self.ledger.note(payload) and self._on_new:
-            self._on_new(message.topic, payload)
+        for payload in self._unpacked(bytes(message.payload)):
+            if self.ledger.note(payload) and self._on_new:
+                self._on_new(message.topic, payload)
+
+    @staticmethod
+    def _unpacked(payload: bytes) -> list[bytes]:
+        """The messages of a batch; what cannot be unpacked is counted as it came."""
+        try:
+            return unpack(payload)
+        except AgentError:
+            return [payload]
