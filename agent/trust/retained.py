@@ -1,7 +1,8 @@
 """A repository in the retained messages of a broker.
 
-    {prefix}/tuf/{file}      metadata, by the file's name; what does not exist may say so: `ABSENT`
-    {prefix}/blob/{sha256}   a chunk, or the list of something's chunks (`chunks`)
+    {prefix}/tuf/timestamp        metadata, by role and version; what does not exist may say so:
+    {prefix}/tuf/{role}/{version}   `ABSENT`
+    {prefix}/blob/{sha256}        a chunk, or the list of something's chunks (`chunks`)
 
 So the brokers are the distribution network: a device asks for the chunks that it lacks, a download
 that was cut goes on with the next chunk, and of a new version only what changed is fetched.
@@ -48,7 +49,7 @@ class RetainedSource(Source):
         return self._whole(digest, offset)
 
     def _metadata(self, name: str, offset: int) -> Iterator[bytes]:
-        topic = f"{self._prefix}/tuf/{_level(name)}"
+        topic = metadata_topic(self._prefix, name)
         (payload,) = self._fetch([topic])
         if payload is None or payload == ABSENT:
             raise NotFound("the broker has no such file", where=topic)
@@ -111,7 +112,7 @@ class RetainedSource(Source):
         return payload
 
     def _topic(self, sha256: str) -> str:
-        return f"{self._prefix}/blob/{sha256}"
+        return blob_topic(self._prefix, sha256)
 
 
 def _after(entries: Sequence[Entry], offset: int) -> tuple[Sequence[Entry], int]:
@@ -123,8 +124,24 @@ def _after(entries: Sequence[Entry], offset: int) -> tuple[Sequence[Entry], int]
     return (), 0
 
 
-def _level(name: str) -> str:
-    """A file's name as one level of a topic; names come from metadata that nobody verified yet."""
-    if not name or any(char in "/+#$" or not char.isprintable() for char in name):
+def blob_topic(prefix: str, sha256: str) -> str:
+    """Where a chunk or a list is retained."""
+    return f"{prefix}/blob/{sha256}"
+
+
+def metadata_topic(prefix: str, name: str) -> str:
+    """Where a metadata file is retained; without dots, at which some brokers hang up.
+
+    Args:
+        prefix: of all topics.
+        name: of the file, ``3.targets.json``; it may come from metadata that nobody verified yet.
+
+    Raises:
+        NotFound: a broker cannot hold a file of this name.
+    """
+    stem = name.removesuffix(".json").replace("%", "%25")
+    version, _, role = stem.partition(".") if stem[:1].isdecimal() else ("", "", stem)
+    levels = [role.replace(".", "%2E"), *([version] if version else [])]
+    if any(not level or not level.isprintable() or set("/+#$ ") & set(level) for level in levels):
         raise NotFound("a broker cannot hold a file of this name", where=name[:200])
-    return name
+    return "/".join([prefix, "tuf", *levels])

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 from agent.errors import AgentError, BadConfig, NotFound, NotReachable
 
 CHUNK_BYTES = 1 << 20
+EXPORTED = "edge-agent-repository"  # on a USB stick, the directory that holds the repository
 
 
 class Source(ABC):
@@ -47,7 +48,8 @@ class DirectorySource(Source):
             hint = "Is the USB stick mounted?"
             return NotReachable("no such directory", where=str(self._directory), hint=hint)
         if isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError):
-            return NotFound("the repository has no such file", where=path)
+            where = str(self._directory / path)
+            return NotFound("the repository has no such file", where=where)
         return NotReachable(f"cannot be read: {error.strerror}", where=str(self._directory / path))
 
 
@@ -76,7 +78,7 @@ def open_source(
         return repository
     parts = urlsplit(repository)
     if parts.scheme == "file" and not parts.netloc:
-        return DirectorySource(Path(unquote(parts.path)))
+        return DirectorySource(_repository_in(Path(unquote(parts.path))))
     if parts.scheme in {"https", "http"}:
         from agent.trust.web import WebSource
 
@@ -86,7 +88,13 @@ def open_source(
     if parts.scheme and parts.netloc:
         hint = "Use a directory, file:///…, https://… or mqtt://…"
         raise BadConfig(f'the scheme "{parts.scheme}" is not known', where=repository, hint=hint)
-    return DirectorySource(Path(repository))
+    return DirectorySource(_repository_in(Path(repository)))
+
+
+def _repository_in(directory: Path) -> Path:
+    """The directory, or the repository that `edge-fleet export` put on the stick mounted there."""
+    exported = directory / EXPORTED
+    return directory if (directory / "metadata").exists() or not exported.exists() else exported
 
 
 def inside(path: str) -> str:

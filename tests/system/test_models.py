@@ -93,9 +93,18 @@ def test_from_a_directory_a_file_url_and_the_configuration(site: Site) -> None:
     site.publish()
     site.install()
     site.install(source=f"file://{site.address}")
+    (site.directory / "stick").mkdir()
+    site.repository.export(site.directory / "stick")
+    site.install(source=str(site.directory / "stick"))
     site.device.config = f'[models]\nrepository = "{site.address}"\n'
     site.device.write_config()
     assert "is verified, installed and active" in site.models("install", "negator")
+
+
+def test_a_directory_that_holds_no_repository_is_named(site: Site, tmp_path: Path) -> None:
+    shown = site.install(source=str(tmp_path), status=2)
+    assert "there is no repository here" in shown
+    assert str(tmp_path) in shown
 
 
 def test_without_a_repository_the_error_says_where_to_name_one(site: Site) -> None:

@@ -138,7 +138,7 @@ def test_nobody_waits_for_a_root_that_is_not_signed_yet(
     fleet.repository.rotate_key("targets")
     mirror(fleet, broker)
     held = retained(broker)
-    assert held["edge/tuf/3.root.json"] == b"null"
+    assert held["edge/tuf/root/3"] == b"null"
     install(device, fleet)
     assert fleet.registry._read().root.encode() == fleet.repository.root_bytes()
 
@@ -197,7 +197,7 @@ def test_a_timestamp_that_is_none_is_refused(
     fleet: Fleet, broker: Mosquitto, device: LinkThread, payload: bytes
 ) -> None:
     mirror(fleet, broker)
-    put(broker, "edge/tuf/timestamp.json", payload)
+    put(broker, "edge/tuf/timestamp", payload)
     with pytest.raises(AgentError):
         install(device, fleet)
     mirror(fleet, broker, everything=True)

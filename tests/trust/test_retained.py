@@ -8,7 +8,7 @@ from agent.errors import AgentError, Altered, NotFound, NotReachable
 from agent.trust import chunks
 from agent.trust.chunks import Entry, encode_list, messages
 from agent.trust.digest import sha256_hex
-from agent.trust.retained import ABSENT, RetainedSource
+from agent.trust.retained import ABSENT, RetainedSource, metadata_topic
 from tests.trust.test_chunks import noise
 
 DATA = noise(1_000_000)
@@ -82,7 +82,7 @@ def test_a_known_chunk_that_was_damaged_is_fetched_after_all(broker: Broker) -> 
 
 
 def test_metadata_by_name_and_what_is_not_there(broker: Broker) -> None:
-    broker.blobs |= {"p/tuf/timestamp.json": b"{}", "p/tuf/2.root.json": ABSENT}
+    broker.blobs |= {"p/tuf/timestamp": b"{}", "p/tuf/root/2": ABSENT}
     assert broker.read("metadata/timestamp.json") == b"{}"
     for name in ("2.root.json", "3.root.json"):
         with pytest.raises(NotFound):
@@ -90,8 +90,21 @@ def test_metadata_by_name_and_what_is_not_there(broker: Broker) -> None:
 
 
 def test_metadata_that_is_too_large_for_a_message(broker: Broker) -> None:
-    broker.blobs["p/tuf/2.targets.json"] = broker.blobs[f"p/blob/{SHA256}"]
+    broker.blobs["p/tuf/targets/2"] = broker.blobs[f"p/blob/{SHA256}"]
     assert broker.read("metadata/2.targets.json") == DATA
+
+
+@pytest.mark.parametrize(
+    ("name", "topic"),
+    [
+        ("timestamp.json", "p/tuf/timestamp"),
+        ("12.root.json", "p/tuf/root/12"),
+        ("3.vision.cats.json", "p/tuf/vision%2Ecats/3"),
+        ("3.vision%2Ecats.json", "p/tuf/vision%252Ecats/3"),
+    ],
+)
+def test_no_topic_has_a_dot_and_no_two_files_share_one(name: str, topic: str) -> None:
+    assert metadata_topic("p", name) == topic
 
 
 @pytest.mark.parametrize("name", ["a/b.json", "+", "#", "$SYS", "", "a\nb"])

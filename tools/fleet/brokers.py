@@ -23,7 +23,7 @@ def _file_option(name: str, help_text: str) -> Callable[[F], F]:
 
 
 _OPTIONS = (
-    _option("mqtt", "The broker: mqtt://HOST, mqtts://HOST, ws(s)://HOST/PATH", required=True),
+    _option("mqtt", "The broker: mqtt://HOST, mqtts://HOST, ws(s)://HOST/PATH", required=True, metavar="URL"),
     _option(
         "prefix", "First part of the topics, the devices' topic_prefix", default="edge",
         show_default=True,

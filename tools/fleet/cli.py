@@ -159,7 +159,8 @@ def inspect(repository: Path, keys: Path, as_json: bool) -> None:
 def export(destination: Path, repository: Path, keys: Path) -> None:
     """Copy the repository to a USB stick."""
     target = _open(repository, keys).export(destination)
-    click.echo(f"On the device: edge-agent models install NAME --from {target}")
+    click.echo(f"The repository is in {target}.")
+    click.echo("On the device: edge-agent models install NAME --from WHERE-THE-STICK-IS-MOUNTED")
 
 
 @cli.command()

@@ -21,7 +21,7 @@ from agent.sync.download import LinkThread
 from agent.sync.link import Link
 from agent.trust.chunks import MAX_BYTES, messages
 from agent.trust.digest import sha256_hex
-from agent.trust.retained import ABSENT
+from agent.trust.retained import ABSENT, blob_topic, metadata_topic
 from tools.fleet.metadata import MetadataStore
 
 LEDGERS = ".mirrors"  # in the repository; not exported
@@ -181,10 +181,10 @@ class Mirror:
         write_atomically(self._path, msgspec.json.encode(ledger))
 
     def _file(self, name: str) -> str:
-        return f"{self._prefix}/tuf/{name}"
+        return metadata_topic(self._prefix, name)
 
     def _blob(self, sha256: str) -> str:
-        return f"{self._prefix}/blob/{sha256}"
+        return blob_topic(self._prefix, sha256)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from agent.registry.layout import write_atomically
 from agent.sync.download import connected
 from agent.sync.settings import LinkSettings
 from agent.trust.policy import NEWEST_LAYOUT
+from agent.trust.source import EXPORTED
 from agent.trust.updater import LAYOUT_FIELD
 from agent.types import ModelRef
 from tools.fleet.keys import KeyStore, Passphrase, Scheme, no_passphrase, no_pin
@@ -229,7 +230,7 @@ class Repository:
         Returns:
             The directory that devices install from.
         """
-        target = destination / "edge-agent-repository"
+        target = destination / EXPORTED
         timestamp = self._directory / "metadata" / "timestamp.json"
         skip = shutil.ignore_patterns("timestamp.json", "*.new", ".mirrors")
         shutil.copytree(self._directory, target, ignore=skip, dirs_exist_ok=True)
