@@ -99,13 +99,15 @@ class Download:
                 if now - silent_since >= self._absent_s:
                     return
             elif now - alone_since >= self._give_up_s:
-                raise self._alone()
+                raise _no_connection(self._link)
 
-    def _alone(self) -> NotReachable:
-        reason = self._link.reason
-        message = reason.message if reason else "no connection"
-        where = reason.where if reason and reason.where else self._link.broker
-        return NotReachable(message, where=where, hint=reason.hint if reason else "")
+
+def _no_connection(link: Link) -> NotReachable:
+    """Why there is none, as an error of whoever needs one."""
+    reason = link.reason
+    if reason is None:
+        return NotReachable("no broker answers", where=link.broker)
+    return NotReachable(reason.message, where=reason.where or link.broker, hint=reason.hint)
 
 
 class LinkThread:
@@ -180,26 +182,18 @@ def connected(
             anybody could subscribe afterwards.
 
     Raises:
-        NotReachable: no broker accepts it within its time-out.
+        NotReachable: no broker accepts it; said after the first failure, since somebody waits.
     """
     thread = LinkThread(settings, absent_s=absent_s)
     if prepare is not None:
         prepare(thread.link)
     with thread:
-        thread.run(_until_connected(thread.link, settings.connect_timeout_s))
+        thread.run(_first_connection(thread.link))
         yield thread
 
 
-async def _until_connected(link: Link, patience_s: float) -> None:
-    changed = asyncio.Event()
-    link.on_state(changed.set)
-    deadline = asyncio.get_running_loop().time() + patience_s
+async def _first_connection(link: Link) -> None:
     while not link.connected:
-        changed.clear()
-        left = deadline - asyncio.get_running_loop().time()
-        try:
-            await asyncio.wait_for(changed.wait(), max(0.0, left))
-        except TimeoutError:
-            break
-    if not link.connected:
-        raise NotReachable(str(link.reason or "no broker answers"), where=link.broker)
+        await asyncio.sleep(_LOOK_S)
+        if link.state == "waiting":  # a fall-back to another version of MQTT does not wait
+            raise _no_connection(link)

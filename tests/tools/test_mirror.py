@@ -11,7 +11,7 @@ from agent.registry import Registry
 from agent.sync.download import LinkThread, connected
 from agent.sync.settings import LinkSettings
 from agent.trust import chunks
-from agent.trust.retained import RetainedSource
+from agent.trust.retained import RetainedSource, metadata_topic
 from tests.support.broker import Mosquitto, mosquitto
 from tests.support.fleet import Fleet, make_fleet
 from tests.support.packages import large_package
@@ -138,7 +138,7 @@ def test_nobody_waits_for_a_root_that_is_not_signed_yet(
     fleet.repository.rotate_key("targets")
     mirror(fleet, broker)
     held = retained(broker)
-    assert held["edge/tuf/root/3"] == b"null"
+    assert held[metadata_topic("edge", "3.root.json")] == b"null"
     install(device, fleet)
     assert fleet.registry._read().root.encode() == fleet.repository.root_bytes()
 

@@ -82,7 +82,7 @@ def test_a_known_chunk_that_was_damaged_is_fetched_after_all(broker: Broker) -> 
 
 
 def test_metadata_by_name_and_what_is_not_there(broker: Broker) -> None:
-    broker.blobs |= {"p/tuf/timestamp": b"{}", "p/tuf/root/2": ABSENT}
+    broker.blobs |= {"p/tuf/timestamp": b"{}", metadata_topic("p", "2.root.json"): ABSENT}
     assert broker.read("metadata/timestamp.json") == b"{}"
     for name in ("2.root.json", "3.root.json"):
         with pytest.raises(NotFound):
@@ -98,7 +98,7 @@ def test_metadata_that_is_too_large_for_a_message(broker: Broker) -> None:
     ("name", "topic"),
     [
         ("timestamp.json", "p/tuf/timestamp"),
-        ("12.root.json", "p/tuf/root/12"),
+        ("12.targets.json", "p/tuf/targets/12"),
         ("3.vision.cats.json", "p/tuf/vision%2Ecats/3"),
         ("3.vision%2Ecats.json", "p/tuf/vision%252Ecats/3"),
     ],
