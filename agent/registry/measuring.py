@@ -56,8 +56,14 @@ def zeros(spec: TensorSpec) -> Array:
 
 
 def _variation(example: Tensors, number: int) -> dict[str, Array]:
-    """Another request of the same kind: the elements of each row in another order."""
-    return {name: np.roll(array, number, axis=-1) for name, array in example.items()}
+    """Another request of the same kind: its elements in another order, and some of them all alike."""
+    return {name: _varied(array, number) for name, array in example.items()}
+
+
+def _varied(array: Array, number: int) -> Array:
+    found = np.roll(array, number, axis=-1)
+    found[..., : number * array.shape[-1] // BATCH_ROWS] = found[..., -1:]
+    return found
 
 
 def _equal(one: Array, other: Array) -> bool:
