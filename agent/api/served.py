@@ -5,6 +5,7 @@ from time import perf_counter
 from typing import TypeAlias
 
 from agent.api.batching import batch_settings
+from agent.api.oip.listed import Listed
 from agent.api.oip.request import Prepared, prepare, prepare_raw
 from agent.api.oip.response import encode
 from agent.api.oip.shared import Shared
@@ -64,6 +65,7 @@ class ServedModel:
         self._observe = metrics.seconds.observe
         self._labels = (model.ref.name, model.ref.version)
         self._prepared: dict[bytes, Prepared] = {}
+        self._listed: Listed | None = None
 
     def prepare(self, body: bytes, header_length: int | None) -> Prepared:
         """Understand the JSON part of a request; one that was met before is remembered.
@@ -77,7 +79,7 @@ class ServedModel:
         """
         if header_length is None:
             if len(body) > MAX_PREPARED_BODY:
-                return prepare(body, len(body), self.signature)
+                return self._prepare_listed(body)
             header_length = len(body)
         if header_length == 0:
             return prepare_raw(body, self.signature)
@@ -111,6 +113,14 @@ class ServedModel:
         reply = encode(outputs, prepared, self.signature, shared)
         self._observe(perf_counter() - started, *self._labels)
         return reply
+
+    def _prepare_listed(self, body: bytes) -> Prepared:
+        """A request whose elements are in its JSON; the text around those of the last one is known."""
+        prepared = self._listed.again(body) if self._listed is not None else None
+        if prepared is None:
+            prepared = prepare(body, len(body), self.signature)
+            self._listed = Listed.of(body, self.signature, prepared)
+        return prepared
 
     def _keep(self, header: bytes, prepared: Prepared) -> None:
         if not prepared.reusable:

@@ -35,6 +35,7 @@ _CODES: Mapping[np.dtype[Any], str] = {
     dtype: dtype.char.replace("l", "q").replace("L", "Q") for dtype in WIRE_DTYPES.values()
 }
 
+_BYTE = np.dtype("u1")
 _LENGTH = struct.Struct("<I")
 
 
@@ -222,8 +223,19 @@ def _numbers(values: Sequence[Any], dtype: np.dtype[Any], name: str) -> Array:
         raise BadTensor(f"an element of data does not fit {dtype.name}", where=name) from None
 
 
-def plain(array: Array) -> list[Any]:
+#: The text of each value of one byte, with a comma, all equally wide: JSON allows the spaces.
+_TEXTS: Mapping[np.dtype[Any], Array] = {
+    np.dtype("i1"): np.array([b"%4d," % (n - 256 * (n > 127)) for n in range(256)]),
+    np.dtype("u1"): np.array([b"%4d," % n for n in range(256)]),
+}
+
+
+def plain(array: Array) -> list[Any] | msgspec.Raw:
     """Elements in row-major order for JSON; strings that are not UTF-8 keep what is readable."""
+    texts = _TEXTS.get(array.dtype)
+    if texts is not None and array.size:
+        # A third of the time that numbers would take through Python's objects.
+        return msgspec.Raw(b"[%b]" % texts.take(array.ravel().view(_BYTE)).tobytes()[:-1])
     values = array.ravel().tolist()
     if array.dtype == np.object_:
         return [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in values]

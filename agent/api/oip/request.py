@@ -115,14 +115,22 @@ class Prepared:
     size: int
     external: list[tuple[SharedRange, Slice]] = field(default_factory=list)
     templates: dict[tuple[tuple[int, ...], ...], bytes] = field(default_factory=dict)
+<<<<<<< HEAD
     priority: int = 0
     timeout_s: float = 0.0
     names: tuple[str, ...] = field(init=False)
     flat: bool = field(init=False)
+=======
+    names: tuple[str, ...] = ()
+    flat: bool = False
+>>>>>>> b56dbc8 (JSON inference: only the elements are read again, and bytes are written by a table; 60 to 45 µs)
 
-    def __post_init__(self) -> None:
-        self.names = tuple(wanted.spec.name for wanted in self.wanted)
-        self.flat = not self.id and all(wanted.as_it_is for wanted in self.wanted)
+    @classmethod
+    def of(cls, identity: str, wanted: tuple[Wanted, ...], size: int) -> "Prepared":
+        """A request whose inputs are not placed yet."""
+        names = tuple([one.spec.name for one in wanted])
+        flat = not identity and all(one.as_it_is for one in wanted)
+        return cls(identity, wanted, {}, [], size, names=names, flat=flat)
 
     @property
     def reusable(self) -> bool:
@@ -174,9 +182,13 @@ def prepare(body: bytes, header_length: int, signature: Signature) -> Prepared:
     request = decode_request(memoryview(body)[:header_length])
     binary = _flag(request.parameters, "binary_data_output", False, "parameters")
     wanted = _wanted(request.outputs, signature, binary=binary)
+<<<<<<< HEAD
     prepared = Prepared(request.id, wanted, {}, [], header_length)
     prepared.priority = _number(request.parameters, "priority")
     prepared.timeout_s = _number(request.parameters, "timeout") / 1e6  # microseconds on the wire
+=======
+    prepared = Prepared.of(request.id, wanted, header_length)
+>>>>>>> b56dbc8 (JSON inference: only the elements are read again, and bytes are written by a table; 60 to 45 µs)
     for tensor in request.inputs:
         _place(tensor, signature, prepared)
     missing = [name for name in signature.inputs if not _has(prepared, name)]
@@ -196,7 +208,7 @@ def prepare_raw(body: bytes, signature: Signature) -> Prepared:
     spec = next(iter(signature.inputs.values()))
     shape = _raw_shape(spec, len(body))
     wanted = tuple(Wanted(output, True, False) for output in signature.outputs.values())
-    prepared = Prepared("", wanted, {}, [], 0)
+    prepared = Prepared.of("", wanted, 0)
     tensor = InputTensor(spec.name, list(shape), spec.dtype, {"binary_data_size": len(body)})
     _place(tensor, signature, prepared)
     return prepared
@@ -271,14 +283,25 @@ def _from_json(
     tensor: InputTensor, spec: TensorSpec, shape: tuple[int, ...], *, nan: bool
 ) -> Array:
     assert isinstance(tensor.data, Raw)
+    return json_reader(tensor, spec, shape, nan=nan)(bytes(tensor.data))
+
+
+def json_reader(
+    tensor: InputTensor, spec: TensorSpec, shape: tuple[int, ...], *, nan: bool
+) -> Callable[[bytes], Array]:
+    """What makes an input of its elements' JSON."""
     steps = _steps(tensor.datatype, spec, nan=nan)
     wire = NUMPY_DTYPES["BYTES"] if tensor.datatype == "BYTES" else WIRE_DTYPES[tensor.datatype]
     if tensor.datatype == "BF16":
         wire, steps = np.dtype("<f4"), steps[1:]
-    array = read_json(bytes(tensor.data), wire, shape, tensor.name)
-    for step in steps:
-        array = step(array)
-    return array
+
+    def read(text: bytes) -> Array:
+        array = read_json(text, wire, shape, tensor.name)
+        for step in steps:
+            array = step(array)
+        return array
+
+    return read
 
 
 def _slice(
