@@ -30,7 +30,8 @@ def known(body: bytes, signature: Signature = SIGNATURE) -> Listed | None:
 
 def meaning(prepared: Prepared, body: bytes) -> Any:
     inputs = {name: array.tolist() for name, array in prepared.tensors(body).items()}
-    return inputs, prepared.wanted, prepared.names, prepared.flat, prepared.size
+    said = (prepared.wanted, prepared.priority, prepared.timeout_s, prepared.names, prepared.flat)
+    return inputs, *said, prepared.size
 
 
 def from_the_start(body: bytes) -> Any:
@@ -45,7 +46,9 @@ RUBBISH = st.text('[]{}",:0123 \\abx-', max_size=12)
 
 
 @given(
-    first=NUMBERS, second=NUMBERS | RUBBISH, more=st.sampled_from(["", ',"outputs":[{"name":"x"}]'])
+    first=NUMBERS,
+    second=NUMBERS | RUBBISH,
+    more=st.sampled_from(["", ',"parameters":{"priority":2,"timeout":9}']),
 )
 @example(first="[1,2,3]", second='[1,2,3],"data":[4,5,6]', more="")
 @example(first="[1,2,3]", second='[1,2,3]}],"inputs":[{"name":"x"', more="")

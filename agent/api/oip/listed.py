@@ -49,10 +49,11 @@ class Listed(NamedTuple):
             {self.name: array},
             [],
             len(body),
-            [],
-            known.templates,
-            known.names,
-            known.flat,
+            templates=known.templates,
+            priority=known.priority,
+            timeout_s=known.timeout_s,
+            names=known.names,
+            flat=known.flat,
         )
 
     @classmethod

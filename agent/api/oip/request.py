@@ -115,15 +115,10 @@ class Prepared:
     size: int
     external: list[tuple[SharedRange, Slice]] = field(default_factory=list)
     templates: dict[tuple[tuple[int, ...], ...], bytes] = field(default_factory=dict)
-<<<<<<< HEAD
     priority: int = 0
     timeout_s: float = 0.0
-    names: tuple[str, ...] = field(init=False)
-    flat: bool = field(init=False)
-=======
     names: tuple[str, ...] = ()
     flat: bool = False
->>>>>>> b56dbc8 (JSON inference: only the elements are read again, and bytes are written by a table; 60 to 45 µs)
 
     @classmethod
     def of(cls, identity: str, wanted: tuple[Wanted, ...], size: int) -> "Prepared":
@@ -182,13 +177,9 @@ def prepare(body: bytes, header_length: int, signature: Signature) -> Prepared:
     request = decode_request(memoryview(body)[:header_length])
     binary = _flag(request.parameters, "binary_data_output", False, "parameters")
     wanted = _wanted(request.outputs, signature, binary=binary)
-<<<<<<< HEAD
-    prepared = Prepared(request.id, wanted, {}, [], header_length)
+    prepared = Prepared.of(request.id, wanted, header_length)
     prepared.priority = _number(request.parameters, "priority")
     prepared.timeout_s = _number(request.parameters, "timeout") / 1e6  # microseconds on the wire
-=======
-    prepared = Prepared.of(request.id, wanted, header_length)
->>>>>>> b56dbc8 (JSON inference: only the elements are read again, and bytes are written by a table; 60 to 45 µs)
     for tensor in request.inputs:
         _place(tensor, signature, prepared)
     missing = [name for name in signature.inputs if not _has(prepared, name)]
