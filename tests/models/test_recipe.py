@@ -1,12 +1,15 @@
 """The recipe: made-up machines are what they say, and the package is worth what its card says."""
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+
+from agent.trust.manifest import parse_manifest
 
 RECIPE = Path(__file__).parents[2] / "models" / "pump-anomaly" / "recipe"
 PACKAGE = RECIPE.parent
@@ -56,3 +59,22 @@ def test_the_package_holds_its_figures_on_a_real_pump(shared_data: Path) -> None
         f1, false_alarms, _ = evaluate.rates(found[name])
         assert f1 > 0.82
         assert false_alarms < 0.10
+
+
+@pytest.mark.long
+@pytest.mark.workstation
+@pytest.mark.timeout(3600)
+def test_the_recipe_makes_the_package_again(tmp_path: Path) -> None:
+    """On the kind of processor that made it, to the byte; on others, as good and no further off."""
+    made = tmp_path / "pump-anomaly"
+    build = [sys.executable, RECIPE / "build.py", "--out", made]
+    subprocess.run(build, check=True, timeout=3500)
+    before, after = (parse_manifest((p / "model.toml").read_bytes()) for p in (PACKAGE, made))
+    assert (before.inputs, before.outputs) == (after.inputs, after.outputs)
+    assert before.parameters == after.parameters
+    if before.model_file.sha256 == after.model_file.sha256:
+        for name in ("model.toml", "golden.npz"):
+            assert (made / name).read_bytes() == (PACKAGE / name).read_bytes()
+    for old, new in zip(before.evaluation.metrics, after.evaluation.metrics, strict=True):
+        assert (old.name, old.slice) == (new.name, new.slice)
+        assert new.value == pytest.approx(old.value, rel=0.25, abs=0.25)

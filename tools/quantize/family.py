@@ -66,6 +66,9 @@ class Score:
     higher_is_better: bool = True
 
 
+CLEAN_DB = 120.0  # signal to noise where there is no noise to measure
+
+
 @dataclass(frozen=True, slots=True)
 class LayerError:
     """How far a quantized layer's output is from the float one's.

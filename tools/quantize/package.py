@@ -15,7 +15,7 @@ import numpy as np
 
 from agent.engines.base import EngineOptions, Session
 from agent.engines.catalog import load_session
-from agent.errors import BadModel
+from agent.errors import BadManifest, BadModel
 from agent.registry.layout import check_space, storage, sync_directory
 from agent.registry.trial import try_model
 from agent.trust.manifest import Manifest, parse_manifest
@@ -70,7 +70,11 @@ def write_package(out: Path, draft: Draft) -> Manifest:
         StorageFailed: the disk is full, read-only or failing.
     """
     if out.exists() and not _is_package(out):
-        raise BadModel("the place is taken by something that is no package", where=str(out))
+        raise BadModel(
+            "the place holds something that is no part of a package",
+            where=str(out),
+            hint="Give --out a new directory",
+        )
     half_made = out.with_name(f".{out.name}.new")
     shutil.rmtree(half_made, ignore_errors=True)
     try:
@@ -86,7 +90,17 @@ def write_package(out: Path, draft: Draft) -> Manifest:
 
 
 def _is_package(place: Path) -> bool:
-    return place.is_dir() and ((place / "model.toml").is_file() or not any(place.iterdir()))
+    """Whether it holds a package and nothing else, or nothing: only that may be replaced."""
+    if not place.is_dir():
+        return False
+    found = {str(path.relative_to(place)) for path in place.rglob("*") if not path.is_dir()}
+    if not found:
+        return True
+    try:
+        manifest = parse_manifest((place / "model.toml").read_bytes())
+    except (OSError, BadManifest):
+        return False
+    return found <= {"model.toml", *(file.path for file in manifest.files)}
 
 
 def _fill(place: Path, draft: Draft) -> Manifest:

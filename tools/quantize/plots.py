@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 
+from tools.quantize.family import CLEAN_DB
 from tools.quantize.report import Outcome, Report
 
 WIDTH, BAR, GAP, LABEL = 720, 18, 6, 230  # pixels
@@ -98,4 +99,5 @@ def _layers(shown: Outcome | None) -> list[Bar]:
         (layer.name, max(value, 0.0), f"{value:.1f} dB", MADE)
         for layer in shown.layers[:LAYERS_DRAWN]
         for value in [layer.sqnr_db if layer.own_db is None else layer.own_db]
+        if value < CLEAN_DB
     ]

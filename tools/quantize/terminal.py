@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 
+from tools.quantize.family import CLEAN_DB
 from tools.quantize.report import Outcome, Report
 
 LAYERS_SHOWN = 5
@@ -87,7 +88,9 @@ def remarks(report: Report) -> list[str]:
 
 def _decibels(value: float | None) -> str:
     """Signal to noise; less is worse."""
-    return "" if value is None else f"{value:.1f} dB"
+    if value is None:
+        return ""
+    return "none" if value >= CLEAN_DB else f"{value:.1f} dB"
 
 
 def size(count: int) -> str:

@@ -1,15 +1,16 @@
 """Rebuild the model from nothing: data from a seed, training, quantization, evaluation, package.
 
-    python models/pump-anomaly/recipe/build.py [--out DIR] [--quick]
+    .venv-workstation/bin/python models/pump-anomaly/recipe/build.py [--out DIR] [--quick]
 
-Needs torch and onnx beside onnxruntime (see requirements.txt here); about five minutes on one core.
-The same versions of these give the same file.
+In the workstation's environment (make workstation), about five minutes on one core. The same
+versions give the same bytes. The package is written whole, and beside its recipe: by default into
+./pump-anomaly, to be compared with what is here and moved over it.
 """
 
 import argparse
-import hashlib
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -18,7 +19,7 @@ sys.path[:0] = [str(HERE), str(HERE.parents[2])]
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from card import CARD, manifest  # noqa: E402
+from card import IDENTITY, description  # noqa: E402
 from dataset import dataset  # noqa: E402
 from evaluate import evaluate  # noqa: E402
 from quantize import OUTPUT_SCALE, float_model, quantized  # noqa: E402
@@ -27,15 +28,18 @@ from train import CLIP, SCALE, train  # noqa: E402
 from agent.engines import catalog  # noqa: E402
 from agent.engines.base import EngineOptions  # noqa: E402
 from agent.tasks.anomaly.windows import Shape  # noqa: E402
+from tools.quantize.family import Artifact, GoldenInput, Score  # noqa: E402
+from tools.quantize.package import Draft, write_package  # noqa: E402
 
 SEED = 20260101
 SHAPE = Shape(smooth=16, points=32, step=2)
 GOLDEN_WINDOWS = 16
+TOLERANCE = 2.0  # steps of the quantized output
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=HERE.parent)
+    parser.add_argument("--out", type=Path, default=Path("pump-anomaly"))
     parser.add_argument("--quick", action="store_true", help="a tenth of the data, for a test")
     arguments = parser.parse_args()
     share = 10 if arguments.quick else 1
@@ -51,30 +55,23 @@ def main() -> None:
 
 def package(out: Path, model: bytes, windows: np.ndarray) -> None:
     """Write model, golden cases and manifest with what the model measures."""
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "model.onnx").write_bytes(model)
+    with tempfile.TemporaryDirectory() as folder:
+        artifact = Artifact(Path(folder), {"model.onnx": "model"}, "onnx")
+        artifact.model.write_bytes(model)
+        words = description(SHAPE, SCALE, OUTPUT_SCALE, golden(model, windows))
+        write_package(out, Draft(IDENTITY, artifact, words))  # what is evaluated is the package
+        found = [Score(name, value, part) for name, part, value in evaluate(out)]
+        write_package(out, Draft(IDENTITY, artifact, words, found))
+    print(f"{out} holds {IDENTITY.name} {IDENTITY.version}")
+
+
+def golden(model: bytes, windows: np.ndarray) -> list[GoldenInput]:
+    """The windows that the model finds least and most faulty."""
     session = catalog.load_session("onnx", model, EngineOptions())
     stored = np.rint(windows / SCALE).clip(-128, 127).astype(np.int8)
     order = np.argsort(session.run({"window": stored})["evidence"][:, 0], kind="stable")
-    cases = {"healthy": order[:GOLDEN_WINDOWS], "faulty": order[-GOLDEN_WINDOWS:]}
-    golden = {}
-    for name, rows in cases.items():
-        golden[f"{name}/in/window"] = stored[rows]
-        golden[f"{name}/out/evidence"] = session.run({"window": stored[rows]})["evidence"]
-    np.savez(out / "golden.npz", **golden)
-    files = {path: describe(out / path) for path in ("model.onnx", "golden.npz")}
-    text = manifest(files, SHAPE, SCALE, OUTPUT_SCALE, tuple(cases), metrics=())
-    (out / "model.toml").write_text(text)
-    metrics = evaluate(out)
-    text = manifest(files, SHAPE, SCALE, OUTPUT_SCALE, tuple(cases), metrics=metrics)
-    (out / "model.toml").write_text(text)
-    print(CARD.format(path=out / "model.toml"))
-
-
-def describe(path: Path) -> tuple[str, int]:
-    """SHA-256 and size of a file."""
-    data = path.read_bytes()
-    return hashlib.sha256(data).hexdigest(), len(data)
+    rows = {"healthy": order[:GOLDEN_WINDOWS], "faulty": order[-GOLDEN_WINDOWS:]}
+    return [GoldenInput(name, {"window": stored[at]}, TOLERANCE) for name, at in rows.items()]
 
 
 if __name__ == "__main__":

@@ -225,7 +225,7 @@ def test_a_place_that_is_taken_by_something_else_is_left_alone(
     place.mkdir()
     (place / "to-mother.txt").write_text("Dear mother")
     done = edge_quantize("onnx", classifier, "--out", place, status=2)
-    assert "taken by something that is no package" in done.stderr
+    assert "holds something that is no part of a package" in done.stderr
     assert (place / "to-mother.txt").read_text() == "Dear mother"
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.errors import AgentError, BadManifest, GoldenFailed
+from agent.errors import AgentError, BadManifest, BadModel, GoldenFailed
 from agent.trust.manifest import parse_manifest
 from agent.types import TensorSpec
 from tests.tools.quantize.conftest import CLASSES, INPUTS
@@ -85,6 +85,19 @@ def test_a_case_that_comes_out_otherwise_is_no_golden_case(draft: Draft, tmp_pat
     with pytest.raises((GoldenFailed, BadManifest)):
         write_package(tmp_path / "package", replace(draft, description=description))
     assert not (tmp_path / "package").exists()
+
+
+def test_a_package_with_files_of_somebody_beside_it_is_not_replaced(
+    draft: Draft, tmp_path: Path
+) -> None:
+    package = tmp_path / "package"
+    write_package(package, draft)
+    write_package(package, draft)
+    (package / "recipe").mkdir()
+    (package / "recipe" / "build.py").write_text("years of work")
+    with pytest.raises(BadModel, match="no part of a package"):
+        write_package(package, draft)
+    assert (package / "recipe" / "build.py").read_text() == "years of work"
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)

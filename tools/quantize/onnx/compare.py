@@ -13,13 +13,12 @@ import numpy as np
 
 from agent.engines.base import EngineOptions, Session
 from agent.engines.catalog import load_session
-from tools.quantize.family import LayerError
+from tools.quantize.family import CLEAN_DB, LayerError
 from tools.quantize.onnx import graph
 from tools.quantize.tensors.samples import Samples
 from tools.quantize.tensors.session import batches
 
 SAMPLES = 16  # compared
-CLEAN_DB = 120.0  # where there is no noise to measure
 
 
 def layer_errors(original: Any, made: Any, samples: Samples) -> list[LayerError]:

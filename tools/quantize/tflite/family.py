@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,13 +28,14 @@ class AsGiven:
     """The file as its converter made it."""
 
     quantized: Path
+    notes: tuple[str, ...] = ()
     name: str = "as-given"
     summary: str = "quantized by its converter"
 
     def build(self, original: Artifact, directory: Path, progress: Progress) -> Artifact:  # noqa: ARG002
         """Take the file."""
         shutil.copyfile(self.quantized, directory / MODEL)
-        return Artifact(directory, {MODEL: "model"}, "tflite")
+        return Artifact(directory, {MODEL: "model"}, "tflite", notes=self.notes)
 
     def sparing(self, layers: Sequence[LayerError]) -> Recipe | None:  # noqa: ARG002
         """Nothing here can be changed."""
@@ -90,7 +91,12 @@ class TfliteFamily:
 
     def recipes(self) -> Sequence[Recipe]:
         """The file as it is."""
-        return [AsGiven(self.quantized)]
+        return [AsGiven(self.quantized, tuple(self._notes()))]
+
+    def _notes(self) -> Iterator[str]:
+        share = model.quantized_share(self.reference) if self.reference else 0.0
+        if share > 0:
+            yield f"the float file stores {share:.0%} of its weights in 8 bits itself"
 
     def evaluate(
         self, original: Artifact, artifact: Artifact, progress: Progress

@@ -10,12 +10,11 @@ import numpy as np
 from agent.engines.quantization import dequantize
 from agent.errors import BadModel, NotFound
 from agent.types import Array, Quantization
-from tools.quantize.family import LayerError
+from tools.quantize.family import CLEAN_DB, LayerError
 from tools.quantize.onnx.source import refuse_pickle
 
 IDENTIFIER = b"TFL3"  # bytes 4 to 8 of a file
 LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL")
-CLEAN_DB = 120.0
 
 
 def check_file(path: Path) -> Path:
