@@ -16,6 +16,7 @@ Ending = Literal[
     "failed",       # it worked, then the broker stopped answering, misbehaved, or said why it ends
     "lost",         # it worked, then closed without a word
     "taken",        # another client came with the same identifier
+    "moved",        # it worked, but an earlier one in the list answers again
 ]  # fmt: skip
 
 STABLE_S = 10.0  # seconds a connection must live to count as working
@@ -89,12 +90,18 @@ class Attempts:
             self._only_3[self._broker] = True
             self._guess_3 = False
 
+    def prefer(self, broker: int) -> None:
+        """Try this broker next, whatever comes of the present one."""
+        self._broker = broker
+
     def ended(self, how: Ending, lived_s: float = 0.0) -> float:
         """Take note of an end; returns the pause before the next attempt, seconds."""
         if how in {"version", "closed", "silent"} and self._may_fall_back():
             self._guess_3 = True
             return 0.0
         self._guess_3 = False
+        if how == "moved":
+            return 0.0
         if how in {"lost", "failed", "taken"}:
             return self._after_life(how, lived_s)
         self._broker = (self._broker + 1) % self._brokers

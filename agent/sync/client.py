@@ -7,10 +7,30 @@ from typing import Any
 import paho.mqtt.client as paho
 
 
+class Oversized(Exception):
+    """A packet is larger than may be taken; nothing of it was read but its length.
+
+    Attributes:
+        kind: of the packet, the upper four bits of its first byte.
+        flags: the lower four.
+        size: bytes that it has.
+    """
+
+    def __init__(self, first: int, size: int) -> None:
+        super().__init__(f"a packet of {size} bytes")
+        self.kind, self.flags, self.size = first >> 4, first & 0x0F, size
+
+
 class DialledClient(paho.Client):
-    """paho's client over a socket that is connected in another thread."""
+    """paho's client over a socket that is connected in another thread.
+
+    Attributes:
+        prepared: the connected socket.
+        max_incoming: bytes of the largest packet taken.
+    """
 
     prepared: Any = None
+    max_incoming: int = 256 << 20
     _dialled: socket.socket | None = None
 
     def dial(self) -> Any:
@@ -43,7 +63,18 @@ class DialledClient(paho.Client):
         sock.do_handshake()
         return sock
 
-    @property
-    def incoming_size(self) -> int:
-        """Bytes that the packet being read says it has."""
-        return int(self._in_packet["remaining_length"])
+    def _sock_recv(self, bufsize: int) -> bytes:
+        """Read, unless it would be the body of a packet that is too large.
+
+        Raises:
+            Oversized: it would.
+        """
+        packet = self._in_packet
+        if packet["have_remaining"] and packet["remaining_length"] > self.max_incoming:
+            first, size = packet["command"], packet["remaining_length"]
+            self._in_packet = {
+                "command": 0, "have_remaining": 0, "remaining_count": [], "remaining_mult": 1,
+                "remaining_length": 0, "packet": bytearray(), "to_process": 0, "pos": 0,
+            }  # fmt: skip
+            raise Oversized(first, size)
+        return super()._sock_recv(bufsize)

@@ -19,11 +19,12 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.errors import AgentError, BadRequest, NotReachable
 from agent.sync.attempts import Ending, Protocol
-from agent.sync.client import DialledClient
+from agent.sync.client import DialledClient, Oversized
 from agent.sync.dial import in_thread, password, tls_context
 from agent.sync.properties import Aliases, connect_properties, publish_properties
 from agent.sync.reasons import Ended, over_limit, taken_over, unreachable, words
 from agent.sync.settings import BrokerAddress, LinkSettings, Will
+from agent.sync.skim import Skim
 from agent.sync.transport import Transport
 
 OnAck = Callable[[AgentError | None], None]
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 _TAKEN_OVER = 0x8E  # reason code 142, MQTT 5 section 3.14.2.1
 _WRONG_VERSION = 0x84
+_PUBLISH = 3
 _PACKET_OVERHEAD = 64  # bytes a PUBLISH may take beside topic and payload
 _FILTERS = 8  # in one SUBSCRIBE; more than one cloud broker takes no more
 _FAREWELL_S = 1.0  # seconds
@@ -45,6 +47,7 @@ class Connection:
     Attributes:
         ended: fails with `Ended` when the connection does.
         window: messages that may be in flight.
+        on_skipped: called with topic and size of a message that was too large to take.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[None] = self._loop.create_future()
         self.window = settings.window
+        self.on_skipped: Callable[[str, int], None] = _ignore
         self._patience_s = settings.connect_timeout_s
         self._accepted: asyncio.Future[None] = self._loop.create_future()
         self._settings = settings
@@ -67,6 +71,7 @@ class Connection:
         self._max_packet = 256 << 20  # bytes; the broker may ask for less
         self._may_retain = True
         self._aliases = Aliases(0)
+        self._skim: Skim | None = None
         self._in_flight: dict[int, tuple[OnAck, float]] = {}
         self._transport: Transport | None = None
         self._flush_due = False
@@ -150,6 +155,10 @@ class Connection:
     def unsubscribe(self, topic_filter: str) -> None:
         self._client.unsubscribe(topic_filter)
 
+    def move(self) -> None:
+        """End so that another broker is tried."""
+        self._end("moved", "is left for one that comes before it in the list")
+
     async def leave(self) -> None:
         """Publish the farewell and disconnect in order, within a moment."""
         gone = asyncio.Event()
@@ -194,11 +203,33 @@ class Connection:
         transport = self._transport
         while transport is not None and transport.readable and not self.ended.done():
             try:
-                self._client.loop_read()
+                if self._skim is not None:
+                    self._skim_on(transport, self._skim)
+                else:
+                    self._client.loop_read()
+            except Oversized as found:
+                self._begin_skim(found)
             except Exception as error:  # noqa: BLE001 - paho's parser may raise anything
                 self._end("failed", f"sent something that is not MQTT ({type(error).__name__})")
-            if self._client.incoming_size > self._settings.max_incoming:
-                self._end("failed", f"sent a packet of {self._client.incoming_size} bytes")
+
+    def _begin_skim(self, found: Oversized) -> None:
+        """A broker of MQTT 5 was told what this device takes; one of 3.1.1 cannot know."""
+        if self._v5 or found.kind != _PUBLISH:
+            self._end("failed", f"sent a packet of {found.size} bytes")
+        else:
+            self._skim = Skim(found.flags, found.size)
+
+    def _skim_on(self, transport: Transport, skim: Skim) -> None:
+        data = transport.recv(skim.left)
+        if not data:
+            self._end("lost", "closed the connection")
+            return
+        skim.feed(data)
+        if skim.left == 0:
+            self._skim = None
+            if skim.mid is not None:
+                self._client.ack(skim.mid, 1)
+            self.on_skipped(skim.topic, skim.size)
 
     def _write_soon(self, *_: object) -> None:
         if not self._flush_due:
@@ -328,6 +359,7 @@ class Connection:
             reconnect_on_failure=False,
             manual_ack=True,
         )
+        client.max_incoming = settings.max_incoming
         client.connect_timeout = settings.connect_timeout_s
         client.max_inflight_messages = 0  # no bound of its own: the window is kept here
         client.on_connect = self._on_connect

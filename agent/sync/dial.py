@@ -1,13 +1,26 @@
 """Secrets and slow work around a new connection."""
 
 import asyncio
+import socket
 import ssl
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from agent.errors import BadConfig
-from agent.sync.settings import LinkSettings
+from agent.sync.settings import BrokerAddress, LinkSettings
+
+
+async def answers(address: BrokerAddress, patience_s: float) -> bool:
+    """Whether somebody listens at an address; more is known when it is spoken to."""
+    try:
+        sock = await in_thread(
+            lambda: socket.create_connection((address.host, address.port), patience_s)
+        )
+    except OSError:
+        return False
+    sock.close()
+    return True
 
 
 async def in_thread(work: Callable[[], Any]) -> Any:

@@ -11,6 +11,7 @@ from agent.clock import Clock
 from agent.errors import AgentError, BadRequest
 from agent.sync.attempts import CONTESTED, Attempts, Protocol
 from agent.sync.connection import Connection, OnAck
+from agent.sync.dial import answers
 from agent.sync.reasons import Ended, fault, hangs_up
 from agent.sync.settings import LinkSettings, Will
 from agent.sync.topics import matches
@@ -93,6 +94,10 @@ class Link:
             "edge_agent_mqtt_failures_total",
             "Connections that ended or never began.",
             ("broker", "reason"),
+        )
+
+        self._skipped = metrics and metrics.counter(
+            "edge_agent_mqtt_skipped_total", "Messages passed over because they were too large."
         )
 
     @property
@@ -203,11 +208,15 @@ class Link:
         self.broker = str(address)
         will = self._will() if callable(self._will) else self._will
         connection = Connection(self.settings, will, address, attempt.protocol, self._receive)
+        connection.on_skipped = self._note_skipped
         self._connection = connection
         began = self._clock.monotonic()
+        homing: asyncio.Task[None] | None = None
         try:
             await connection.open()
             self._established(attempt.protocol, connection)
+            if attempt.broker and self.settings.return_after_s:
+                homing = asyncio.create_task(self._return(connection, attempt.broker))
             await connection.ended
             raise RuntimeError("a connection ends with a reason")
         except Ended as end:
@@ -217,7 +226,25 @@ class Link:
             log.exception("the connection to %s failed", self.broker)
             return self._note(Ended("failed", fault(error)), self._clock.monotonic() - began)
         finally:
+            if homing is not None:
+                homing.cancel()
             connection.close()
+
+    async def _return(self, connection: Connection, broker: int) -> None:
+        """Leave a broker that stood in as soon as one before it in the list answers again."""
+        while True:
+            await self._clock.sleep(self.settings.return_after_s)
+            for number, address in enumerate(self.settings.addresses[:broker]):
+                if await answers(address, self.settings.connect_timeout_s):
+                    log.info("%s answers again: leaving %s for it", address, self.broker)
+                    self._attempts.prefer(number)
+                    connection.move()
+                    return
+
+    def _note_skipped(self, topic: str, size: int) -> None:
+        log.warning("a message of %d bytes to %s is over max_incoming: passed over", size, topic)
+        if self._skipped:
+            self._skipped.inc()
 
     def _note(self, end: Ended, lived_s: float) -> float:
         """Take note of an end, before those hear of it who have something in flight."""

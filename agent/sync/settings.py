@@ -101,6 +101,8 @@ class LinkSettings:
             compression, KiB; 0 sends each by itself. Receivers must know batches.
         quiet_hours: stretches of the day, local time, in which telemetry waits, ``22:00-06:00``.
         sparkplug_group: of the table sync only: publish telemetry as Sparkplug B under this group; empty for JSON.
+        return_after_s: on a later broker of the list, an earlier one is tried again after this and so on,
+            seconds; 0 stays.
         backoff_min_s: bound of the first pause before connecting again, seconds.
         backoff_max_s: bound of the longest, seconds.
     """
@@ -124,6 +126,7 @@ class LinkSettings:
     batch_kib: int = 0
     quiet_hours: tuple[str, ...] = ()
     sparkplug_group: str = ""
+    return_after_s: float = 900.0
     backoff_min_s: float = 1.0
     backoff_max_s: float = 120.0
 
@@ -147,6 +150,7 @@ class LinkSettings:
         check_range("window", self.window, 1, 65_535)
         check_range("receive_window", self.receive_window, 1, 65_535)
         check_range("max_incoming", self.max_incoming, 1024, 256 << 20)
+        check_range("return_after_s", self.return_after_s, 0, 30 * 86_400)
         check_range("backoff_min_s", self.backoff_min_s, 0.01, self.backoff_max_s)
         check_range("backoff_max_s", self.backoff_max_s, 0.01, 86_400)
 
