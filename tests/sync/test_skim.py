@@ -95,7 +95,7 @@ async def test_a_payload_of_256_mb_takes_no_memory(links):
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     before = psutil.Process().memory_info().rss
-    link = links.make(f"mqtt://127.0.0.1:{port}", protocol="3.1.1")
+    links.make(f"mqtt://127.0.0.1:{port}", protocol="3.1.1")
     await until(lambda: packets, 60)
     assert packets[0].startswith(b"\x40\x02\x00\x07")
     assert psutil.Process().memory_info().rss - before < 64 << 20
