@@ -18,7 +18,8 @@ from agent.errors import TooMany
 
 MAX_WAITING = 32  # requests for a slot
 POLL_S = 0.1  # how soon a caller who went away gives its place up
-SMALLEST = 512  # tokens of a slot: smaller ones would be made again at the next turn
+SMALLEST = 256  # tokens of a slot: smaller ones would be made again at the next turn
+FEW = 64  # tokens that are read again sooner than a new slot is made
 KEPT = 0.5  # a slot is taken from its conversation when at least this share of it is the same
 
 Tokens = NDArray[np.int32]
@@ -62,7 +63,8 @@ def choose(idle: Sequence[Slot], prompt: Tokens, needed: int, *, may_make: bool)
     shared = common(best.tokens, prompt)
     if shared and shared >= KEPT * len(best.tokens):
         return best
-    return None if may_make else fitting[0]
+    cheap = next((slot for slot in fitting if len(slot.tokens) < FEW), None)
+    return cheap or (None if may_make else fitting[0])
 
 
 def roomy(needed: int, window: int) -> int:

@@ -220,7 +220,7 @@ class GenAiSession(TextSession):
     # Tensors
 
     def _run(self, arrays: Sequence[Array]) -> Sequence[Array]:
-        tokens = arrays[0]
+        tokens = arrays[0].copy()  # it is remembered, and the caller's may change
         if not 0 < len(tokens) <= self.window or not self._known(tokens):
             raise BadPayload(
                 f"expected 1 to {self.window} token ids from 0 to {self._vocabulary - 1}",

@@ -17,8 +17,9 @@ def tokens(*values: int) -> np.ndarray:
     return np.array(values, np.int32)
 
 
-def slot(*seen: int, capacity: int = 512) -> Slot:
-    return Slot(object(), capacity, tokens(*seen))
+def slot(*seen: int, capacity: int = 512, long: int = 100) -> Slot:
+    """A slot that has seen these tokens, and many others after them."""
+    return Slot(object(), capacity, np.concatenate([tokens(*seen), np.full(long, 7, np.int32)]))
 
 
 def test_what_two_sequences_have_in_common() -> None:
@@ -28,15 +29,20 @@ def test_what_two_sequences_have_in_common() -> None:
 
 
 def test_a_request_goes_on_with_its_own_conversation() -> None:
-    mine, other = slot(1, 2, 3, 4), slot(1, 9, 9, 9, 9, 9)
+    mine, other = slot(1, 2, 3, 4, long=0), slot(1, 9, 9, 9, 9, 9)
     prompt = tokens(1, 2, 3, 4, 5, 6)
     assert choose([other, mine], prompt, 10, may_make=True) is mine
 
 
 def test_a_stranger_takes_no_conversation_while_there_is_room() -> None:
-    others = [slot(1, 2, 3, 4, 5, 6, 7, 8), slot(5)]
+    others = [slot(1, 2, 3, 4), slot(5)]
     assert choose(others, tokens(1, 2, 9), 10, may_make=True) is None
     assert choose(others, tokens(1, 2, 9), 10, may_make=False) is others[0]  # used least lately
+
+
+def test_a_conversation_of_a_few_tokens_is_not_worth_a_slot_of_its_own() -> None:
+    few = slot(9, 8, long=30)
+    assert choose([slot(1), few], tokens(5, 6), 10, may_make=True) is few
 
 
 def test_a_slot_that_is_too_small_is_not_taken() -> None:
@@ -44,7 +50,7 @@ def test_a_slot_that_is_too_small_is_not_taken() -> None:
 
 
 def test_new_slots_have_room_for_the_next_turns() -> None:
-    assert roomy(10, 4096) == 512
+    assert roomy(10, 4096) == 256
     assert roomy(700, 4096) == 2048
     assert roomy(3000, 4096) == 4096
 
@@ -56,6 +62,8 @@ def test_never_more_slots_than_there_may_be() -> None:
     two = slots.take(tokens(2), 10, not_cancelled)
     slots.give(one)
     slots.give(two)
+    for given in slots._idle:
+        given.tokens = np.arange(100, dtype=np.int32)
     three = slots.take(tokens(3), 4000, not_cancelled)  # needs a larger one: one of them goes
     slots.give(three)
     assert len(made) == 3

@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
 from agent.engines.base import EngineOptions
@@ -11,6 +12,7 @@ from agent.engines.catalog import load_session
 from agent.engines.generation import (
     Cancellation,
     ChatMessage,
+    Constraint,
     Finish,
     GenerationRequest,
     Part,
@@ -25,8 +27,14 @@ from agent.errors import ContextOverflow, WorkerDied
 from tests.support import tiny_language
 
 CHAT = (ChatMessage("user", "Where is the pump?"),)
-#: So long that what has not been read of it does not fit into a socket's buffer.
-LONG = GenerationRequest(text="a", max_tokens=500, sampling=Sampling(seed=5), top=20)
+#: It cannot end early, and what has not been read of it does not fit into a socket's buffer.
+LONG = GenerationRequest(
+    text="a",
+    max_tokens=490,
+    sampling=Sampling(seed=5),
+    top=20,
+    constraint=Constraint("regex", "[ab]{490}"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +55,15 @@ def test_it_writes_what_the_same_session_writes_here(isolated: IsolatedTextSessi
     assert list(isolated.generate(request)) == list(inline.generate(request))  # type: ignore[attr-defined]
     assert isolated.window == tiny_language.WINDOW
     inline.close()
+
+
+def test_a_run_and_an_answer_share_what_is_remembered(isolated: IsolatedTextSession) -> None:
+    tokens = np.arange(1, 9, dtype=np.int32)
+    tokens.flags.writeable = False
+    first = isolated.run({"tokens": tokens})["logits"]
+    text = bytes(range(33, 43)).decode()
+    assert isinstance(list(isolated.generate(GenerationRequest(text=text)))[-1], Finish)
+    np.testing.assert_allclose(isolated.run({"tokens": tokens})["logits"], first, atol=1e-4)
 
 
 def test_a_refusal_arrives_as_it_is(isolated: IsolatedTextSession) -> None:
