@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -182,11 +183,17 @@ class OneModel:
     """A loaded model, and all the models that there are."""
 
     def __init__(self) -> None:
-        session = Look()
+        self.session = Look()
         self.ref = ModelRef("look", "1.0.0")
-        self.manifest = LookManifest(session.inputs, session.outputs)
-        self.typical_s = 0.0
-        self.run: Callable[[Tensors], dict[str, Array]] = session.run
+        self.manifest = LookManifest(self.session.inputs, self.session.outputs)
+        self.typical_s = self.batch_gain = 0.0
+        self.run: Callable[[Tensors], dict[str, Array]] = self.session.run
+
+    def begin(self, tensors: Tensors, _briefly_s: float) -> dict[str, Array]:
+        return self.run(tensors)
+
+    def hold(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def peek(self, _name: str, _version: str | None = None) -> "OneModel":
         return self
@@ -201,15 +208,15 @@ class OneModel:
         return []
 
 
-def serve(path: str) -> None:
+def serve(path: str, mode: str = "0600") -> None:
     """The agent's API over the model."""
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(Path(path)))
+        runner.run(_serve(Path(path), mode))
 
 
-async def _serve(path: Path) -> None:
+async def _serve(path: Path, mode: str) -> None:
     from agent.api.server import ApiServer
     from agent.api.service import Service
     from agent.api.settings import ApiSettings
@@ -226,5 +233,5 @@ async def _serve(path: Path) -> None:
         events=EventBus(),
         probes=Probes(path.parent),
     )
-    await ApiServer(ApiSettings(socket=path), service).start()
+    await ApiServer(ApiSettings(socket=path, mode=mode), service).start()
     await asyncio.Event().wait()
