@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from agent.errors import EngineMissing
 from tools.quantize.auto import Limit, parse_limit
 from tools.quantize.measure import ROUNDS
 from tools.quantize.package import Identity
@@ -96,7 +97,7 @@ _OPTIONS = (
     click.option(
         "--auto", is_flag=True, help="Try recipes by size; keep the smallest that passes."
     ),
-    click.option("--recipe", default="", help="Build this one; see --list-recipes."),
+    click.option("--recipe", default="", help="Build this one; an unknown name lists them."),
     click.option("--report", type=_FOLDER, help="Directory for report.json and report.html."),
     click.option(
         "--work",
@@ -122,7 +123,13 @@ def goal_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(command)
     def collected(**options: Any) -> Any:
         fields = {name: options.pop(name) for name in Goal.__slots__}
-        return command(goal=Goal(**fields), **options)
+        try:
+            return command(goal=Goal(**fields), **options)
+        except ModuleNotFoundError as error:
+            raise EngineMissing(
+                f"the library {error.name} is not installed",
+                hint="Use the workstation's environment: make workstation",
+            ) from error
 
     for option in reversed(_OPTIONS):
         collected = option(collected)

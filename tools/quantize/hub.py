@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from agent.errors import BadModel, NotFound, NotReachable
+from tools.quantize.work import HUB
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}\Z")
 SAFE = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model", "*.jinja"]
@@ -28,7 +29,7 @@ def folder(source: Path, work: Path) -> Path:
         return source
     if not NAME.match(str(source)):
         raise NotFound("no such file or folder", where=str(source))
-    return _download(str(source), work / "hub")
+    return _download(str(source), work / HUB)
 
 
 def is_transformers(path: Path) -> bool:

@@ -3,6 +3,7 @@
 import heapq
 import platform
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
@@ -37,9 +38,9 @@ def quantize(family: Family, goal: Goal, source: str, kind: str) -> Report:
     """
     needed = family.needs_bytes()
     memory.refuse_more_than(memory.available(), needed, source)
-    with Display() as display:
+    with Display() as display, ExitStack() as held:
         display.say(f"{source}: at most about {memory.mib(needed)} MiB of memory will be needed")
-        work = WorkDirectory(goal.work, family.key)
+        work = held.enter_context(WorkDirectory(goal.work, family.key).held())
         if goal.fresh:
             work = work.emptied()
         bench = _Bench(family, work, display, goal.rounds)

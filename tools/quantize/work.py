@@ -6,20 +6,24 @@ renamed. What an interruption left is removed when the step is begun again.
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from agent.registry.layout import storage, write_atomically
+from agent.registry.layout import locked, storage, write_atomically
 from tools.quantize.family import Artifact
 
 T = TypeVar("T")
 
+MOST_KEPT = 16  # works; the ones not used for longest go first
+HUB = "hub"  # downloads: large, and not made here
+
 
 class WorkDirectory:
-    """The steps of one source and one set of options.
+    """The steps of one source and one set of options; one run at a time works on them.
 
     Args:
         root: of all work, for example ``~/.cache/edge-quantize``.
@@ -30,6 +34,14 @@ class WorkDirectory:
         self.path = root / key
         with storage(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
+            self.path.touch()
+            _forget_old(root)
+
+    @contextmanager
+    def held(self) -> Iterator["WorkDirectory"]:
+        """Keep other runs of the same work waiting."""
+        with locked(self.path.with_name(f"{self.path.name}.lock")):
+            yield self
 
     def artifact(self, step: str, make: Callable[[Path], Artifact]) -> Artifact:
         """The artifact of a step: the one kept, or a new one made in an empty directory.
@@ -74,6 +86,15 @@ class WorkDirectory:
             (half_made / "artifact.json").write_bytes(msgspec.json.encode(kept))
             os.sync()
             half_made.rename(place)
+
+
+def _forget_old(root: Path) -> None:
+    """Remove the works that were not used for longest, with their locks."""
+    works = [path for path in root.iterdir() if path.is_dir() and path.name != HUB]
+    works.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in works[MOST_KEPT:]:
+        shutil.rmtree(path, ignore_errors=True)
+        path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
 
 
 class _Kept(msgspec.Struct):

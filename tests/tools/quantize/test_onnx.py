@@ -1,6 +1,8 @@
 """A float ONNX model becomes a package that the agent accepts, or an error that says what to do."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +105,7 @@ def test_an_interrupted_run_resumes_with_what_was_built(
     edge_quantize: Run, classifier: Path, tmp_path: Path
 ) -> None:
     edge_quantize("onnx", classifier)
-    (kept,) = (tmp_path / "work").iterdir()
+    (kept,) = (path for path in (tmp_path / "work").iterdir() if path.is_dir())
     built = kept / "int8-static-minmax" / "model.onnx"
     before = built.stat().st_mtime_ns
     (kept / "int8-static-minmax.scores.json").unlink()  # as if it had been killed while evaluating
@@ -111,6 +113,25 @@ def test_an_interrupted_run_resumes_with_what_was_built(
     edge_quantize("onnx", classifier, "--recipe", "int8-dynamic")
     edge_quantize("onnx", classifier)
     assert built.stat().st_mtime_ns == before
+
+
+def test_a_run_that_is_killed_leaves_no_package_and_is_finished_by_the_next(
+    edge_quantize: Run, classifier: Path, tmp_path: Path
+) -> None:
+    package = tmp_path / "package"
+    arguments = ["onnx", str(classifier), "--auto", "--out", str(package), "--rounds", "1000"]
+    command = [sys.executable, "-m", "tools.quantize", *arguments]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        for line in running.stderr:
+            if line.startswith("Timing"):
+                running.kill()
+                break
+    assert nothing_left(tmp_path)
+    done = edge_quantize("onnx", classifier, "--auto", "--out", package, status=None)
+    assert "Timing" in done.stderr
+    (kept,) = (path for path in (tmp_path / "work").iterdir() if path.is_dir())
+    assert not list(kept.glob("*.new"))
 
 
 def test_weights_beside_the_graph_are_taken_in(
