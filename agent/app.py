@@ -85,10 +85,7 @@ class App:
             BadConfig: a setting turned out not to work.
         """
         try:
-            self._lock_state()
-            await self._start_store()
-            self._start_models()
-            self._start_sync()
+            await self.start_sync()
             await self._start_pipelines()
             self._start_sources()
             await self._start_api()
@@ -96,6 +93,13 @@ class App:
             await self.stop()
             raise
         _log.info("ready", extra={"version": __version__, "device": self.config.device.id})
+
+    async def start_sync(self) -> None:
+        """Start no more than what sends the outbox; raises as `start`."""
+        self._lock_state()
+        await self._start_store()
+        self._start_models()
+        self._start_sync()
 
     async def stop(self) -> None:
         """Close what was started, in reverse. Idempotent."""
@@ -128,8 +132,10 @@ class App:
         self._closing("lock", lambda: os.close(lock))
 
     async def _start_store(self) -> None:
-        path = self.config.device.database
-        self.database = await asyncio.to_thread(Database.open, path, clock=self.clock)
+        path, linger_s = self.config.device.database, self.config.outbox.linger_s
+        self.database = await asyncio.to_thread(
+            Database.open, path, clock=self.clock, linger_s=linger_s
+        )
         self._closing("store", self.database.close)
         self.outbox = Outbox(self.database, self.config.outbox)
         await self.outbox.start()

@@ -159,6 +159,7 @@ class _Bench:
         self._progress = asyncio.Event()
         self._counts: dict[str, int] | None = None
         self._starts = 0
+        self._ready = asyncio.Event()
         self._worker: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
 
@@ -173,6 +174,7 @@ class _Bench:
             outcome.faults[fault] += 1
             await self._do(fault)
         await self._reach(messages)
+        await self._ready.wait()  # the last one may only be starting, and would die of the signal
         assert self._worker is not None
         self._worker.send_signal(signal.SIGTERM)
         await self._ended()
@@ -200,6 +202,7 @@ class _Bench:
 
     async def _start_worker(self) -> None:
         self._starts += 1
+        self._ready.clear()
         self._worker = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "bench.faults", str(self._directory / "agent.db"),
             f"mqtt://127.0.0.1:{self._proxy.port}", str(self._acknowledged), str(self._messages),
@@ -223,6 +226,7 @@ class _Bench:
             elif line.endswith(b"\n"):
                 self._acknowledged = int(line)
             self._progress.set()
+            self._ready.set()
 
 
 class Proxy:
@@ -313,6 +317,7 @@ async def _work(path: Path, broker: str, first: int, messages: int, batch_kib: i
     uplink.start()
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    print(first, flush=True)
     for number in range(first, messages, BATCH):
         batch = range(number, min(number + BATCH, messages))
         await outbox.put([_message(n, clock.wall()) for n in batch])

@@ -17,7 +17,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("agent.cli.models:models", "Install, list, verify, activate and remove models."),
     "chat": ("agent.cli.chat:chat", "Talk with a language model of a running daemon."),
     "replay": ("agent.cli.replay:replay", "Send a recording, or standard input, to a daemon."),
-    "outbox": ("agent.cli.outbox:outbox", "Look at what the device still owes the cloud."),
+    "outbox": (
+        "agent.cli.outbox:outbox",
+        "Look at what the device still owes the cloud, or drain it.",
+    ),
     "enroll": ("agent.cli.enroll:enroll", "Get this device a certificate of its own."),
     "token": ("agent.cli.token:token", "Make a token for a caller over TCP."),
     "doctor": (

@@ -1,5 +1,6 @@
 """`edge-agent outbox`: what the device still owes the cloud."""
 
+import asyncio
 import dataclasses
 import os
 import time
@@ -9,21 +10,78 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.cli.options import config_option, emit_json, emit_table, find_config, json_option
+from agent.errors import BadConfig, NotReachable
 
 if TYPE_CHECKING:
+    from agent.app import App
+    from agent.config.settings import Config
     from agent.store.inspection import Look
     from agent.types import Message
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--limit", default=10, type=click.IntRange(0, 1000), help="Messages to show.")
 @config_option
 @json_option
-def outbox(config_path: Path | None, limit: int, as_json: bool) -> None:
-    """Show the account of the outbox and the messages that go next.
+@click.pass_context
+def outbox(ctx: click.Context, config_path: Path | None, limit: int, as_json: bool) -> None:
+    """Show the account of the outbox and the messages that go next, or drain it.
 
     Reads the database of the device; the daemon may be running or not.
     """
+    ctx.obj = config_path
+    if ctx.invoked_subcommand is None:
+        _show(config_path, limit, as_json=as_json)
+
+
+@outbox.command()
+@click.option("--seconds", default=60.0, show_default=True, help="To give up after.")
+@click.pass_obj
+def drain(config_path: Path | None, seconds: float) -> None:
+    """Send what waits, while no daemon runs; what is not sent by then stays."""
+    from agent.config.read import load
+
+    before, after = asyncio.run(_drain(load(find_config(config_path), os.environ), seconds))
+    click.echo(f"{before - after} messages were delivered, {after} are left.")
+    if after:
+        raise click.exceptions.Exit(1)
+
+
+async def _drain(config: "Config", seconds: float) -> tuple[int, int]:
+    """Messages that waited before and afterwards."""
+    from agent.app import App
+
+    if config.sync is None:
+        raise BadConfig("no broker is configured", where="sync")
+    app = App(config)
+    try:
+        await app.start_sync()
+        before = (await app.outbox.counts()).total.queued
+        await _until_empty(app, seconds)
+        await app.uplink.close()
+        return before, (await app.outbox.counts()).total.queued
+    finally:
+        await app.stop()
+
+
+async def _until_empty(app: "App", seconds: float) -> None:
+    """Until nothing waits, or the time is over.
+
+    Raises:
+        NotReachable: there was no connection at all.
+    """
+    link = app.link
+    assert link is not None
+    try:
+        async with asyncio.timeout(seconds):
+            while not (link.connected and await app.uplink.drained(seconds)):
+                await app.clock.sleep(0.05)
+    except TimeoutError:
+        if not link.connected:
+            raise NotReachable(str(link.reason or "no broker answers"), where="sync") from None
+
+
+def _show(config_path: Path | None, limit: int, *, as_json: bool) -> None:
     from agent.config.read import load
     from agent.store.inspection import look
 

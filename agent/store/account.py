@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from agent.errors import BadConfig, BadRequest, TooLarge
+from agent.ranges import check_range
 from agent.types import Message, MessageClass
 
 CLASSES: tuple[MessageClass, ...] = ("escalation", "report", "telemetry")
@@ -24,16 +25,20 @@ class OutboxLimits:
     Attributes:
         rows: messages.
         bytes: payloads, topics and what a row takes beside them.
+        linger_s: how long readings and telemetry wait for company before they are committed, seconds;
+            each commit costs a flash card a block. Escalations and reports never wait.
     """
 
     rows: int = 1_000_000
     bytes: int = 256 << 20
+    linger_s: float = 0.0
 
     def __post_init__(self) -> None:
         if self.rows < 1:
             raise BadConfig("must be at least 1", where="rows")
         if self.bytes < 2 * MAX_PAYLOAD:
             raise BadConfig("must hold at least one message of 128 KiB", where="bytes")
+        check_range("linger_s", self.linger_s, 0.0, 10.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,3 +82,20 @@ def test_settings_take_effect_while_the_device_runs_and_after_a_restart(
     assert shown["reported"]["settings"]["pipelines"]["pumps"]["summary_every_s"] == 5
     report = json.loads(workstation.run("twin", "set", "log_level=null", "--device", "dev-1"))
     assert report["settings"]["log_level"] == "info"
+
+
+def test_an_outbox_is_drained_by_hand_while_no_daemon_runs(
+    make_device: MakeDevice, broker: Mosquitto
+) -> None:
+    """A device that is taken out of service: what it still owes goes before it is wiped."""
+    broker.stop()
+    device = make_device(PIPELINE + sync(broker)).start()
+    device.post("/api/escalations", b'{"context": {"question": "?"}}')
+    refused = device.run("outbox", "drain", check=False)
+    assert (refused.returncode, "another daemon" in refused.stderr) == (1, True)
+    device.kill()
+    gone = device.run("outbox", "drain", "--seconds", "0.5", check=False)
+    assert (gone.returncode, "link.unreachable" in gone.stderr) == (1, True)
+    broker.start()
+    assert "1 messages were delivered, 0 are left" in device.run("outbox", "drain").stdout
+    assert json.loads(device.run("outbox", "--json").stdout)["next"] == []
