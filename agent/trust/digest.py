@@ -2,12 +2,14 @@
 
 import ctypes
 import hashlib
+import mmap
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 CHUNK_BYTES = 4 << 20
 PARALLEL_FROM_BYTES = 2 * CHUNK_BYTES  # below this, a thread costs more than it saves
+HUGE_PAGE_BYTES = 2 << 20  # of x86-64 and of Arm with pages of 4 KiB
 
 
 class Readable(Protocol):
@@ -66,4 +68,18 @@ def _unwritten(size: int) -> tuple[bytes, memoryview]:
     make.restype, make.argtypes = ctypes.py_object, (ctypes.c_char_p, ctypes.c_ssize_t)
     address_of.restype, address_of.argtypes = ctypes.c_void_p, (ctypes.py_object,)
     data: bytes = make(None, size)
-    return data, memoryview((ctypes.c_char * size).from_address(address_of(data))).cast("B")
+    address: int = address_of(data)
+    _ask_for_huge_pages(address, size)
+    return data, memoryview((ctypes.c_char * size).from_address(address)).cast("B")
+
+
+def _ask_for_huge_pages(address: int, size: int) -> None:
+    """Have the kernel map the whole huge pages of some memory at once; a hint, which it may refuse.
+
+    Half of the time of reading 100 MB goes into mapping 25,000 pages of 4 KiB, one fault each.
+    """
+    start = -(-address // HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES
+    length = (address + size - start) // HUGE_PAGE_BYTES * HUGE_PAGE_BYTES
+    madvise = getattr(ctypes.CDLL(None), "madvise", None)
+    if madvise is not None and length > 0:
+        madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), mmap.MADV_HUGEPAGE)

@@ -9,7 +9,7 @@ import pytest
 
 from agent.errors import BadKey
 from tests.support.packages import small_package
-from tests.tools.test_cli import Workstation
+from tests.tools.test_cli import Workstation, follow
 from tools.fleet.keys import KeyStore
 from tools.fleet.keystores import import_key, is_address
 
@@ -91,6 +91,13 @@ def test_keys_move_from_files_into_a_token(token: Workstation) -> None:
     device.refresh(token.address)
     assert device.open("negator").ref.version == "1.0.0"
     assert device.install(token.address, "vision-eye").active
+
+
+def test_the_page_on_keys_in_tokens(token: Workstation) -> None:
+    follow(token, "Keys that never leave where they are")
+    small_package(token.directory / "negator")
+    token.run("publish", "negator")
+    assert token.device().install(token.address, "negator").active
 
 
 def test_a_wrong_pin_is_an_error_and_publishes_nothing(token: Workstation) -> None:
