@@ -187,6 +187,7 @@ class OneModel:
         self.ref = ModelRef("look", "1.0.0")
         self.manifest = LookManifest(self.session.inputs, self.session.outputs)
         self.typical_s = self.batch_gain = 0.0
+        self.memory = 0
         self.run: Callable[[Tensors], dict[str, Array]] = self.session.run
 
     def begin(self, tensors: Tensors, _briefly_s: float) -> dict[str, Array]:

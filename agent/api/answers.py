@@ -175,24 +175,28 @@ class ModelFigures(ModelEntry):
     """An installed model, its requests since the start, and their times in milliseconds.
 
     `counts` are the requests by their time, one for each of the status' `edges_ms` and one for those
-    over the last: from two looks follow the times of the requests in between.
+    over the last: from two looks follow the times of the requests in between. `memory_mib` is its
+    worker's; null for a model that is not loaded, or runs in the daemon.
     """
 
     requests: int
     p50_ms: float | None
     p99_ms: float | None
+    memory_mib: float | None
     counts: list[int]
 
 
 class ServingFigures(TypedDict):
     """Requests of all callers together.
 
-    `requests` and `refused` (429) count since the start; the others are of now.
+    `requests` and `refused` (429) count since the start; the others are of now: `running` are inside
+    models and pipelines, of which `waiting` have no thread yet.
     """
 
     requests: int
     refused: int
     running: int
+    waiting: int
     connections: int
 
 

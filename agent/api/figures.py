@@ -3,39 +3,50 @@
 from dataclasses import asdict
 from typing import cast
 
+from agent.api.admission import Admission
 from agent.api.answers import ModelEntry, ModelFigures, OutboxStatus, ServingFigures
 from agent.api.http.server import REQUESTS
+from agent.api.ports import ModelPort
+from agent.api.settings import MIB
 from agent.store.account import OutboxCounts
-from agent.telemetry.metrics import Histogram, Metrics
+from agent.telemetry.metrics import Distribution, Histogram, Metrics
 
 
-def serving_figures(metrics: Metrics, running: int) -> ServingFigures:
+def serving_figures(metrics: Metrics, admission: Admission) -> ServingFigures:
     """Requests of all callers.
 
     Args:
         metrics: where the server counts them.
-        running: requests inside models and pipelines.
+        admission: where they wait and run.
     """
     answered = metrics.counter(*REQUESTS).series()
     return {
         "requests": int(sum(answered.values())),
         "refused": int(sum(n for (_, status), n in answered.items() if status == "429")),
-        "running": running,
+        "running": admission.running,
+        "waiting": admission.waiting,
         "connections": int(metrics.reading("edge_agent_api_connections")),
     }
 
 
-def model_figures(model: ModelEntry, seconds: Histogram) -> ModelFigures:
-    """Requests of a model and their times, milliseconds."""
+def model_figures(model: ModelEntry, loaded: ModelPort | None, seconds: Histogram) -> ModelFigures:
+    """Requests of a model, their times in milliseconds, and its memory.
+
+    Args:
+        model: as it is installed.
+        loaded: the same, when it is loaded.
+        seconds: times of requests by model and version.
+    """
     found = seconds.series().get((model["name"], model["version"]))
-    if found is None:
-        return {**model, "requests": 0, "p50_ms": None, "p99_ms": None, "counts": []}
+    asked = found is not None
+    spread = found or Distribution(0)
     return {
         **model,
-        "requests": sum(found.counts),
-        "p50_ms": round(1000 * found.quantile(0.5, seconds.edges), 4),
-        "p99_ms": round(1000 * found.quantile(0.99, seconds.edges), 4),
-        "counts": found.counts,
+        "requests": sum(spread.counts),
+        "p50_ms": round(1000 * spread.quantile(0.5, seconds.edges), 4) if asked else None,
+        "p99_ms": round(1000 * spread.quantile(0.99, seconds.edges), 4) if asked else None,
+        "memory_mib": loaded.memory / MIB if loaded is not None and loaded.memory else None,
+        "counts": spread.counts,
     }
 
 

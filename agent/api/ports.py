@@ -45,6 +45,10 @@ class ModelPort(Protocol):
     def batch_gain(self) -> float:
         """How many times more requests it answers per second in batches; 0 for not at all."""
 
+    @property
+    def memory(self) -> int:
+        """Of its worker, bytes; 0 for a model that runs in the daemon."""
+
     def run(self, tensors: Tensors) -> dict[str, Array]: ...
     def begin(
         self, tensors: Tensors, briefly_s: float

@@ -13,6 +13,8 @@ from agent import __version__
 from agent.api.admission import Admission
 from agent.api.answers import (
     LinkStatus,
+    ModelEntry,
+    ModelFigures,
     ModelMetadata,
     OutboxStatus,
     ServerMetadata,
@@ -225,13 +227,17 @@ class Service:
             "ready": not reasons,
             "reasons": reasons,
             "machine": self._probes.look(),
-            "serving": serving_figures(self.metrics, self.admission.running),
+            "serving": serving_figures(self.metrics, self.admission),
             "edges_ms": [1000 * edge for edge in self.inference.metrics.seconds.edges],
-            "models": [model_figures(model, self.inference.metrics.seconds) for model in index],
+            "models": [self._figures(model) for model in index],
             "streams": list(streams),
             "outbox": await self._outbox_status(),
             "link": self._link_state(),
         }
+
+    def _figures(self, model: ModelEntry) -> ModelFigures:
+        loaded = self._models.peek(model["name"], model["version"])
+        return model_figures(model, loaded, self.inference.metrics.seconds)
 
     async def _outbox_status(self) -> OutboxStatus | None:
         return None if self._outbox is None else outbox_status(await self._outbox.counts())

@@ -74,7 +74,7 @@ def _head(now: Status, before: Status, seconds: float) -> Iterator[str]:
     machine = now["machine"]
     yield (
         f"{_number(rate)} requests/s, {_number(refused)} refused/s, {serving['running']} under way, "
-        f"{serving['connections']} connections"
+        f"{serving['waiting']} waiting, {serving['connections']} connections"
     )
     yield (
         f"processor {_number(machine['cpu_percent'])} %, memory {_number(machine['memory_mib'])} MiB, "

@@ -76,6 +76,7 @@ class FakeModel:
         batch_gain: float = 0.0,
     ) -> None:
         self.batch_gain = batch_gain
+        self.memory = 0
         self.ref = ModelRef(name, version)
         self.session = session
         self.typical_s = typical_s
