@@ -105,7 +105,10 @@ class _Builder:
         self.random = np.random.default_rng(7)
 
     def add(self, operator: str, inputs: list[str], *outputs: str, **attributes: Any) -> str:
-        self.nodes.append(helper.make_node(operator, inputs, list(outputs), **attributes))
+        node = helper.make_node(
+            operator, inputs, list(outputs), name=f"/{outputs[0]}", **attributes
+        )
+        self.nodes.append(node)
         return outputs[0]
 
     def weight(self, name: str, values: Any) -> str:

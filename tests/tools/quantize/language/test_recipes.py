@@ -1,0 +1,131 @@
+"""Recipes on a real graph, in the real runtime."""
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from agent.engines.base import EngineOptions
+from agent.engines.genai import GenAiSession
+from agent.engines.generation import GenerationRequest
+from agent.errors import BadModel
+from tests.support import tiny_language
+from tools.quantize.family import Artifact
+from tools.quantize.language import graph
+from tools.quantize.language.calibration import curvatures
+from tools.quantize.language.recipes import RECIPES, TEXTS, Weights, artifact
+from tools.quantize.language.room import Shape, needed_mib
+from tools.quantize.language.source import check
+
+TOKENS = np.frombuffer(b"Where is the pump, and who looks after it?", np.uint8).astype(np.int32)
+
+
+@pytest.fixture
+def original(tmp_path: Path) -> Artifact:
+    place = tmp_path / "original"
+    place.mkdir()
+    for name, data in tiny_language.files().items():
+        (place / name).write_bytes(data)
+    texts = [np.random.default_rng(n).integers(0, 256, 80).tolist() for n in range(12)]
+    (place / TEXTS).write_bytes(msgspec.json.encode(texts))
+    return artifact(place)
+
+
+def logits(made: Artifact) -> np.ndarray:
+    files = {name: (made.directory / name).read_bytes() for name in made.files}
+    session = GenAiSession(b"", EngineOptions(1, files))
+    try:
+        list(session.generate(GenerationRequest(text="it writes", max_tokens=3)))
+        return session.run({"tokens": TOKENS})["logits"]
+    finally:
+        session.close()
+
+
+def built(recipe: Weights, original: Artifact, place: Path) -> Artifact:
+    place.mkdir()
+    return recipe.build(original, place, lambda _text, _share: None)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+def test_a_recipe_makes_a_model_that_the_runtime_runs(
+    recipe: Weights, original: Artifact, tmp_path: Path
+) -> None:
+    if recipe.block > 32:
+        pytest.skip("the tiny model's matrices have no such blocks")
+    expected = logits(original)
+    found = logits(built(recipe, original, tmp_path / recipe.name))
+    agreement = np.corrcoef(expected, found)[0, 1]
+    assert agreement > (0.999 if recipe.bits == 8 else 0.9)
+    assert not np.array_equal(expected, found)
+
+
+def test_matrices_that_hurt_are_spared_the_worst_first(original: Artifact, tmp_path: Path) -> None:
+    recipe = Weights("r", "", head=8)
+    made = built(recipe, original, tmp_path / "r")
+    layers = sorted(_layers(made), key=lambda layer: layer.sqnr_db)
+    milder = recipe.sparing(layers)
+    assert milder is not None
+    assert milder.wide == {layer.name for layer in layers[:2]}  # a tenth of fifteen
+    assert milder.name == "r+2"
+    better = built(milder, original, tmp_path / "milder")
+    noise = {layer.name: layer.sqnr_db for layer in _layers(better)}
+    assert noise[layers[0].name] > layers[0].sqnr_db + 15
+    again = milder.sparing(layers)
+    assert again is not None
+    assert len(again.wide) == 4
+    assert Weights("i", "", bits=8).sparing(layers) is None
+
+
+def _layers(made: Artifact) -> list:  # type: ignore[type-arg]
+    from tools.quantize.family import LayerError
+
+    return msgspec.json.decode((made.directory / "layers.json").read_bytes(), type=list[LayerError])
+
+
+def test_a_matrix_without_whole_blocks_stays_as_it_is(original: Artifact, tmp_path: Path) -> None:
+    made = built(Weights("b", "", block=128), original, tmp_path / "b")
+    np.testing.assert_array_equal(logits(made), logits(original))
+
+
+def test_curvatures_are_of_what_each_matrix_is_given(original: Artifact) -> None:
+    texts = [TOKENS.tolist()]
+    found = curvatures(original.directory, texts, lambda _text, _share: None)
+    shapes = {array.shape for array in found.values()}
+    assert shapes == {(32, 32), (64, 64)}
+    for array in found.values():
+        np.testing.assert_allclose(array, array.T, rtol=1e-4, atol=1e-3)
+        assert np.linalg.eigvalsh(array.astype(np.float64)).min() > -1e-2
+
+
+def test_a_graph_without_matrices_is_refused(tmp_path: Path) -> None:
+    from tests.support.onnx_model import onnx_model
+
+    (tmp_path / "model.onnx").write_bytes(onnx_model(shape=(-1, 4)))
+    with pytest.raises(BadModel, match="no matrix"):
+        graph.quantized(tmp_path, tmp_path, lambda _node, _matrix: None)
+
+
+# What is no language model.
+
+
+def test_sources_that_are_none_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadModel, match="neither a GGUF file nor"):
+        check(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(BadModel, match="no weights"):
+        check(tmp_path)
+    (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(BadModel, match="pickle") as caught:
+        check(tmp_path)
+    assert "safe_serialization" in caught.value.hint
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(BadModel, match=r"no tokenizer\.json"):
+        check(tmp_path)
+
+
+def test_memory_counts_weights_and_conversations() -> None:
+    smollm2 = Shape(layers=30, heads=3, size=64)
+    assert smollm2.token_bytes == 46_080
+    small = needed_mib(95_000_000, smollm2, 2048, 1)
+    assert needed_mib(95_000_000, smollm2, 2048, 4) - small == pytest.approx(270, abs=2)
