@@ -80,6 +80,6 @@ def _ask_for_huge_pages(address: int, size: int) -> None:
     """
     start = -(-address // HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES
     length = (address + size - start) // HUGE_PAGE_BYTES * HUGE_PAGE_BYTES
-    madvise = getattr(ctypes.CDLL(None), "madvise", None)
-    if madvise is not None and length > 0:
-        madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), mmap.MADV_HUGEPAGE)
+    advice = getattr(mmap, "MADV_HUGEPAGE", None)  # of Linux
+    if advice is not None and length > 0:
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), advice)
