@@ -1,14 +1,15 @@
 """Rebuild the model from nothing: data from a seed, training, quantization, evaluation, package.
 
-    .venv-workstation/bin/python models/pump-anomaly/recipe/build.py [--out DIR] [--quick]
+    .venv-workstation/bin/python models/pump-anomaly/recipe/build.py [--out DIR] [--report DIR]
 
 In the workstation's environment (make workstation), about five minutes on one core. The same
-versions give the same bytes. The package is written whole, and beside its recipe: by default into
-./pump-anomaly, to be compared with what is here and moved over it.
+versions give the same bytes.
 """
 
 import argparse
+import dataclasses
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -19,59 +20,61 @@ sys.path[:0] = [str(HERE), str(HERE.parents[2])]
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from card import IDENTITY, description  # noqa: E402
+from card import IDENTITY  # noqa: E402
 from dataset import dataset  # noqa: E402
-from evaluate import evaluate  # noqa: E402
-from quantize import OUTPUT_SCALE, float_model, quantized  # noqa: E402
-from train import CLIP, SCALE, train  # noqa: E402
+from family import SHAPE, PumpFamily  # noqa: E402
+from quantize import float_model  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
+from torch import nn  # noqa: E402
+from train import CLIP, network, train  # noqa: E402
 
-from agent.engines import catalog  # noqa: E402
-from agent.engines.base import EngineOptions  # noqa: E402
-from agent.tasks.anomaly.windows import Shape  # noqa: E402
-from tools.quantize.family import Artifact, GoldenInput, Score  # noqa: E402
-from tools.quantize.package import Draft, write_package  # noqa: E402
+from tools.quantize.auto import parse_limit  # noqa: E402
+from tools.quantize.goal import Goal  # noqa: E402
+from tools.quantize.run import quantize  # noqa: E402
 
 SEED = 20260101
-SHAPE = Shape(smooth=16, points=32, step=2)
-GOLDEN_WINDOWS = 16
-TOLERANCE = 2.0  # steps of the quantized output
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("pump-anomaly"))
+    parser.add_argument("--out", type=Path, default=HERE.parent)
+    parser.add_argument("--report", type=Path, help="directory for report.html and report.json")
+    parser.add_argument(
+        "--network", type=Path, help="keep the trained network here, and take it from here"
+    )
     parser.add_argument("--quick", action="store_true", help="a tenth of the data, for a test")
     arguments = parser.parse_args()
-    share = 10 if arguments.quick else 1
     torch.set_num_threads(1)  # sums in one order: the same weights on any machine of a kind
+    net = trained(arguments.network, 10 if arguments.quick else 1)
+    windows = np.clip(dataset(range(5000, 5030), range(200, 206), SHAPE)[0], -CLIP, CLIP)
+    with tempfile.TemporaryDirectory() as folder:
+        goal = Goal(
+            Path(folder, "package"),
+            **dataclasses.asdict(IDENTITY),
+            max_drop=None if arguments.quick else parse_limit("1%"),
+            report=arguments.report,
+            work=Path(folder, "work"),
+        )
+        family = PumpFamily(float_model(net, SHAPE.points), windows)
+        quantize(family, goal, "pump-anomaly", "onnx")
+        # The recipe lives in the package's place: only the package's files are replaced.
+        shutil.copytree(Path(folder, "package"), arguments.out, dirs_exist_ok=True)
+    print(f"{arguments.out} holds {IDENTITY.name} {IDENTITY.version}")
+
+
+def trained(path: Path | None, share: int) -> nn.Module:
+    """The network: from the file if it is there, else trained."""
+    if path and path.exists():
+        net = network(SHAPE.points)
+        net.load_state_dict(load_file(path))
+        return net.eval()
     data = dataset(range(2000 // share), range(150 // share), SHAPE)
     held_out = dataset(range(100_000, 100_080), range(1000, 1012), SHAPE)
     print(f"{len(data[0]):,} windows, {data[1].mean():.0%} of them faulty", flush=True)
-    network = train(data, held_out, SEED)
-    calibration = np.clip(dataset(range(5000, 5030), range(200, 206), SHAPE)[0], -CLIP, CLIP)
-    model = quantized(float_model(network, SHAPE.points), calibration, SCALE)
-    package(arguments.out, model.SerializeToString(), calibration)
-
-
-def package(out: Path, model: bytes, windows: np.ndarray) -> None:
-    """Write model, golden cases and manifest with what the model measures."""
-    with tempfile.TemporaryDirectory() as folder:
-        artifact = Artifact(Path(folder), {"model.onnx": "model"}, "onnx")
-        artifact.model.write_bytes(model)
-        words = description(SHAPE, SCALE, OUTPUT_SCALE, golden(model, windows))
-        write_package(out, Draft(IDENTITY, artifact, words))  # what is evaluated is the package
-        found = [Score(name, value, part) for name, part, value in evaluate(out)]
-        write_package(out, Draft(IDENTITY, artifact, words, found))
-    print(f"{out} holds {IDENTITY.name} {IDENTITY.version}")
-
-
-def golden(model: bytes, windows: np.ndarray) -> list[GoldenInput]:
-    """The windows that the model finds least and most faulty."""
-    session = catalog.load_session("onnx", model, EngineOptions())
-    stored = np.rint(windows / SCALE).clip(-128, 127).astype(np.int8)
-    order = np.argsort(session.run({"window": stored})["evidence"][:, 0], kind="stable")
-    rows = {"healthy": order[:GOLDEN_WINDOWS], "faulty": order[-GOLDEN_WINDOWS:]}
-    return [GoldenInput(name, {"window": stored[at]}, TOLERANCE) for name, at in rows.items()]
+    net = train(data, held_out, SEED)
+    if path:
+        save_file(net.state_dict(), path)
+    return net
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The manifest's words: what the package is, how it is used, and where it ends."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from agent.tasks.anomaly.windows import Shape
 from agent.types import Quantization, TensorSpec
@@ -30,14 +30,13 @@ LIMITS = (
 
 
 def description(
-    shape: Shape, scale: float, output_scale: float, golden: Sequence[GoldenInput]
+    shape: Shape, scales: Mapping[str, float], golden: Sequence[GoldenInput]
 ) -> Description:
     """What the manifest says beside files and figures.
 
     Args:
         shape: how windows are cut.
-        scale: of the quantized input.
-        output_scale: of the quantized output.
+        scales: of the quantized input and output.
         golden: cases on both sides of the threshold.
     """
     window = TensorSpec(
@@ -45,14 +44,14 @@ def description(
         "INT8",
         (-1, 3, shape.points),
         "inverse hyperbolic sine of healthy standard deviations",
-        Quantization(scale),
+        Quantization(scales["window"]),
     )
     evidence = TensorSpec(
         "evidence",
         "INT8",
         (-1, 2),
         "log-odds that machine and sensor are faulty",
-        Quantization(output_scale),
+        Quantization(scales["evidence"]),
     )
     parameters = {
         "smooth": shape.smooth,  # rows of the trailing mean
@@ -63,5 +62,12 @@ def description(
         "margin": MARGIN,  # least log-odds from a device's own healthy past to its threshold
     }
     return Description(
-        "anomaly", [window], [evidence], parameters, golden, MEMORY_MIB, DATA, LIMITS
+        "anomaly",
+        [window],
+        [evidence],
+        parameters,
+        golden,
+        memory_mib=MEMORY_MIB,
+        data=DATA,
+        limits=LIMITS,
     )

@@ -5,11 +5,15 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
+from train import SCALE
 
 from tools.quantize.onnx.edges import int8_throughout
 
 OPSET = 17
-OUTPUT_SCALE = 0.125  # log-odds; int8 then reaches from -16 to 15.9
+EDGES = {
+    "window": SCALE,
+    "evidence": 0.125,  # log-odds; int8 then reaches from -16 to 15.9
+}
 
 
 def float_model(network: nn.Sequential, points: int) -> onnx.ModelProto:
@@ -42,8 +46,6 @@ def float_model(network: nn.Sequential, points: int) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=opset, ir_version=8, producer_name="edge-agent")
 
 
-def quantized(
-    model: onnx.ModelProto, windows: NDArray[np.float32], scale: float
-) -> onnx.ModelProto:
+def quantized(model: onnx.ModelProto, windows: NDArray[np.float32]) -> onnx.ModelProto:
     """Static int8, per channel, calibrated on `windows`; the edges become int8."""
-    return int8_throughout(model, {"window": windows}, {"window": scale, "evidence": OUTPUT_SCALE})
+    return int8_throughout(model, {"window": windows}, EDGES)

@@ -49,6 +49,35 @@ def int8_throughout(
         return _without_edges(onnx.load(after))
 
 
+def float_inside(model: Any, scales: Mapping[str, float]) -> Any:
+    """The float graph behind int8 edges: what `int8_throughout` makes is compared with it.
+
+    Args:
+        model: a float graph (ModelProto).
+        scales: of every input and output; their zero points are 0.
+    """
+    import onnx
+    from onnx import helper, numpy_helper
+
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    graph = made.graph
+    zero = numpy_helper.from_array(np.array(0, np.int8), "edges_zero")
+    graph.initializer.append(zero)
+    for edges, operator in ((graph.input, "DequantizeLinear"), (graph.output, "QuantizeLinear")):
+        for value in edges:
+            inside, scale = f"{value.name}_real", f"{value.name}_scale"
+            _rename(graph.node, value.name, inside)
+            step = np.array(scales[value.name], np.float32)
+            graph.initializer.append(numpy_helper.from_array(step, scale))
+            ways = (value.name, inside) if edges is graph.input else (inside, value.name)
+            node = helper.make_node(operator, [ways[0], scale, zero.name], [ways[1]])
+            graph.node.insert(0 if edges is graph.input else len(graph.node), node)
+            value.type.tensor_type.elem_type = onnx.TensorProto.INT8
+    onnx.checker.check_model(made)
+    return made
+
+
 def _reader(calibration: Mapping[str, Array]) -> Any:
     from onnxruntime.quantization import CalibrationDataReader
 
