@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from agent import __version__, logs
+from agent.api import gauges
 from agent.api.remote import Remote
 from agent.api.server import ApiServer
 from agent.api.service import Service
@@ -149,6 +150,7 @@ class App:
             settings=self.config.serving,
             pinned=used.union(self.config.models.preload),
         )
+        gauges.register(self.metrics, self.models)
         self._closing("models", self.models.close)
 
     def _start_sync(self) -> None:

@@ -130,13 +130,19 @@ Execute = Callable[[Tensors], Awaitable[dict[str, Array]]]
 class Batcher:
     """Gathers the requests to one model. Used from one event loop.
 
-    Attributes:
-        runs: of the model.
-        joined: requests that they answered.
+    Args:
+        settings: how batches form.
+        execute: runs the model.
+        note: is told of each run, and of how many requests.
     """
 
-    def __init__(self, settings: BatchSettings, execute: Execute) -> None:
-        self.runs = self.joined = 0
+    def __init__(
+        self,
+        settings: BatchSettings,
+        execute: Execute,
+        note: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._note = note
         self._settings = settings
         self._execute = execute
         self._waiting: deque[_Waiting] = deque()
@@ -185,8 +191,7 @@ class Batcher:
     async def _answer(self, chosen: list[_Waiting]) -> None:
         if not chosen:
             return
-        self.runs += 1
-        self.joined += len(chosen)
+        self._note(len(chosen))
         try:
             if len(chosen) == 1:
                 results = [await self._execute(chosen[0].tensors)]

@@ -146,10 +146,16 @@ class Inference:
         assert served.batches is not None
         known = self._batchers.get(served.model.ref)
         if known is None or known[0] is not served:
-            batcher = Batcher(served.batches, partial(self._run_batch, served))
+            run, note = partial(self._run_batch, served), partial(self._note_batch, served)
+            batcher = Batcher(served.batches, run, note)
             known = self._batchers[served.model.ref] = (served, batcher)
             self._batchers = {ref: k for ref, k in self._batchers.items() if self._is_served(k[0])}
         return known[1]
+
+    def _note_batch(self, served: ServedModel, requests: int) -> None:
+        ref = served.model.ref
+        self.metrics.batches.inc(1, ref.name, ref.version)
+        self.metrics.batched.inc(requests, ref.name, ref.version)
 
     def _is_served(self, served: ServedModel) -> bool:
         ref = served.model.ref

@@ -38,6 +38,14 @@ class InferenceMetrics:
             "Requests that a model did not answer",
             ("model", "version", "code"),
         )
+        self.batches = metrics.counter(
+            "edge_agent_batches_total", "Runs that answered joined requests", ("model", "version")
+        )
+        self.batched = metrics.counter(
+            "edge_agent_batched_requests_total",
+            "Requests that these runs answered",
+            ("model", "version"),
+        )
 
 
 class ServedModel:

@@ -60,6 +60,11 @@ class LoadedModel:
         """Of its worker (PSS), bytes; 0 for a model that runs in the daemon."""
         return self.session.worker.memory if isinstance(self.session, IsolatedSession) else 0
 
+    @property
+    def ends(self) -> int:
+        """Times that its worker's process ended by itself."""
+        return self.session.worker.ends if isinstance(self.session, IsolatedSession) else 0
+
     def run(self, tensors: Tensors) -> dict[str, Array]:
         """One inference. Raises as `Session.run`; NotReady once it is being unloaded."""
         self.used = time.monotonic()
