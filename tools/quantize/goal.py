@@ -15,6 +15,8 @@ from tools.quantize.auto import Limit, parse_limit
 from tools.quantize.measure import ROUNDS
 from tools.quantize.package import Identity
 
+LINE = 200  # characters of a manifest's line
+
 
 @dataclass(frozen=True, slots=True)
 class Goal:
@@ -52,9 +54,10 @@ class Goal:
     fresh: bool = False
     rounds: int = ROUNDS
 
-    def identity(self, source: str) -> Identity:
-        """The package's identity; the name is made of the source's where none was given."""
-        return Identity(self.name or slug(source), self.version, self.license, self.summary)
+    def identity(self, source: str, made: str = "") -> Identity:
+        """The package's identity; name and summary say what it was made of where none was given."""
+        said = self.summary or ": ".join(filter(None, [Path(source).name, made]))
+        return Identity(self.name or slug(source), self.version, self.license, said[:LINE])
 
 
 def slug(source: str) -> str:

@@ -11,7 +11,7 @@ body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding
 h1{font-size:1.5rem;margin-bottom:.2rem}h2{font-size:1.1rem;margin-top:2rem}
 table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.3rem .6rem;
 border-bottom:1px solid #d9dee5;vertical-align:top}th{font-weight:600}
-td:not(:first-child){font-variant-numeric:tabular-nums}
+td:not(:first-child){font-variant-numeric:tabular-nums}td:not(:first-child):not(:last-child){white-space:nowrap}
 .note{color:#5a6675}.warning{background:#fff4d6;padding:.5rem .8rem;border-left:4px solid #d99a00}
 svg{max-width:100%;height:auto}
 """
@@ -22,11 +22,12 @@ def page(report: Report) -> str:
     parts = [
         f"<h1>{escape(report.source)}</h1>",
         f'<p class="note">{escape(_headline(report))}</p>',
+        f'<p class="note">Judged on: {escape(report.data)}.</p>',
         *(f'<p class="warning">{escape(text)}</p>' for text in report.warnings),
         *plots.figures(report),
         *(_table(*table) for table in terminal.tables(report)),
         _notes(report),
-        f'<p class="note">Measured on {escape(report.machine)}.</p>',
+        f'<p class="note">Measured on: {escape(report.machine)}.</p>',
     ]
     body = "\n".join(part for part in parts if part)
     return (

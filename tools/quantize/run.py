@@ -282,7 +282,7 @@ def _package(bench: _Bench, goal: Goal, report: Report, source: str) -> None:
     artifact = bench.work.kept(outcome.recipe)
     with bench.display.step("Writing the package"):
         draft = Draft(
-            goal.identity(source),
+            goal.identity(source, outcome.summary),
             artifact,
             bench.family.describe(artifact),
             outcome.scores,

@@ -48,7 +48,7 @@ def _cost(outcome: Outcome, report: Report) -> Sequence[str]:
     whole = report.original.figures.size if report.original else 0
     share = f"{figures.size / whole:.1%}" if whole and figures.size else ""
     timed = bool(figures.runs)
-    verdict = "packaged" if outcome.recipe == report.chosen else outcome.rejected
+    verdict = "chosen" if outcome.recipe == report.chosen else outcome.rejected
     return (
         outcome.recipe,
         size(figures.size) if figures.size else "",
@@ -77,13 +77,18 @@ def _scores(report: Report, shown: Outcome) -> Table:
             )
         )
     head = ("metric", "slice", "samples", "before", "after", "change")
-    return (f"Evaluation ({shown.recipe}): {report.data}", head, rows)
+    return (f"Evaluation ({shown.recipe})", head, rows)
 
 
 def remarks(report: Report) -> list[str]:
     """Warnings and notes."""
     notes = [f"{o.recipe}: {note}" for o in report.tried for note in o.notes]
-    return [*(f"Warning: {text}" for text in report.warnings), *notes, f"On {report.machine}"]
+    return [
+        f"Judged on: {report.data}",
+        *(f"Warning: {text}" for text in report.warnings),
+        *notes,
+        f"Measured on: {report.machine}",
+    ]
 
 
 def _decibels(value: float | None) -> str:

@@ -67,7 +67,17 @@ def test_json_is_read_back() -> None:
 def test_the_text_names_what_a_person_asks_for(capsys: pytest.CaptureFixture[str]) -> None:
     terminal.show(report())
     text = capsys.readouterr().out
-    for part in ("25.0%", "packaged", "0.895", "-0.1", "12.0 dB", "2 ms", "left in float", "mind"):
+    for part in (
+        "25.0%",
+        "chosen",
+        "Judged on: 50 samples",
+        "0.895",
+        "-0.1",
+        "12.0 dB",
+        "2 ms",
+        "left in float",
+        "mind",
+    ):
         assert part in text
 
 
