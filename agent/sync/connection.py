@@ -135,7 +135,7 @@ class Connection:
         name, properties = topic, None
         if self._v5:
             name, alias = self._aliases.shorten(topic)
-            properties = publish_properties(expires_in_s, content, alias)
+            properties = publish_properties(expires_in_s, content, alias, self._aliases)
         try:
             kept = retain and self._may_retain
             info = self._client.publish(name, payload, qos, kept, properties)

@@ -1,5 +1,7 @@
 """The properties of MQTT 5 that go with packets; with `connection` and `client`, what knows paho."""
 
+from typing import cast
+
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
@@ -7,6 +9,17 @@ from agent.sync.settings import LinkSettings
 
 _MAX_ALIASES = 64  # more topics than a device repeats
 _MAX_SEEN = 256  # topics that may come a second time
+
+
+class Packed:
+    """Properties that go with many messages, packed once: the library takes 20 µs to do it."""
+
+    def __init__(self, properties: Properties) -> None:
+        self._bytes: bytes = properties.pack()  # type: ignore[no-untyped-call]
+
+    def pack(self) -> bytes:
+        """As the library calls it."""
+        return self._bytes
 
 
 class Aliases:
@@ -24,6 +37,16 @@ class Aliases:
         self._most = min(most, _MAX_ALIASES)
         self._numbers: dict[str, int] = {}
         self._seen: dict[str, None] = {}
+        self._packed: dict[int, Packed] = {}
+
+    def packed(self, number: int) -> Packed:
+        """The properties of a message that has nothing but its alias."""
+        found = self._packed.get(number)
+        if found is None:
+            properties = _properties(PacketTypes.PUBLISH)
+            properties.TopicAlias = number
+            found = self._packed[number] = Packed(properties)
+        return found
 
     def shorten(self, topic: str) -> tuple[str, int | None]:
         """What to write for a topic, and the alias to write with it."""
@@ -51,12 +74,12 @@ def connect_properties(settings: LinkSettings) -> Properties:
 
 
 def publish_properties(
-    expires_in_s: float | None, content: tuple[str, str], alias: int | None
+    expires_in_s: float | None, content: tuple[str, str], alias: int | None, aliases: Aliases
 ) -> Properties | None:
     """What goes with a message; None when nothing does."""
     media, encoding = content
-    if expires_in_s is None and not media and alias is None:
-        return None
+    if expires_in_s is None and not media:
+        return None if alias is None else cast("Properties", aliases.packed(alias))
     properties = _properties(PacketTypes.PUBLISH)
     if expires_in_s is not None:
         properties.MessageExpiryInterval = max(1, min(int(expires_in_s), 0xFFFF_FFFF))
