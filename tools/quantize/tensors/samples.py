@@ -99,6 +99,7 @@ def read_samples(path: Path, specs: Sequence[TensorSpec]) -> Samples:
     Raises:
         BadPayload: it cannot be read, or a shape or dtype is not the model's; `where` names it.
     """
+    _refuse_larger(path)
     if path.is_dir():
         found = _read_folder(path, _single(specs, path))
     elif path.suffix == ".npz":
@@ -110,6 +111,13 @@ def read_samples(path: Path, specs: Sequence[TensorSpec]) -> Samples:
             "no evaluation set", where=str(path), hint="Give an npz or csv file, or a folder"
         )
     return _checked(found, specs, path)
+
+
+def _refuse_larger(path: Path) -> None:
+    files = path.rglob("*") if path.is_dir() else [path]
+    size = sum(file.stat().st_size for file in files if file.is_file())
+    if size > MAX_SET_BYTES:
+        raise BadPayload(f"{size} bytes, {MAX_SET_BYTES} are allowed", where=str(path))
 
 
 def generated(specs: Sequence[TensorSpec], count: int = GENERATED, seed: int = 0) -> Samples:
