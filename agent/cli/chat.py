@@ -109,7 +109,7 @@ def chat(
     from agent.api.client import Client
 
     client = Client(find_socket(socket_path, config_path), timeout_s=300.0)
-    options = {"temperature": temperature, "max_tokens": max_tokens, "repetition_penalty": 1.1}
+    options = {"temperature": temperature, "max_tokens": max_tokens}
     conversation = Conversation(model or _language_model(client), options, system)
     if sys.stdin.isatty():
         click.echo(f"Talking with {conversation.model}. /help says what else there is.")

@@ -20,7 +20,6 @@ MAX_WAITING = 32  # requests for a slot
 POLL_S = 0.1  # how soon a caller who went away gives its place up
 SMALLEST = 256  # tokens of a slot: smaller ones would be made again at the next turn
 FEW = 64  # tokens that are read again sooner than a new slot is made
-KEPT = 0.5  # a slot is taken from its conversation when at least this share of it is the same
 
 Tokens = NDArray[np.int32]
 
@@ -33,11 +32,13 @@ class Slot:
         generator: the runtime's.
         capacity: tokens that it has room for.
         tokens: what it has seen, int32 [n].
+        prompt: how many of these were its last request's; the rest is the answer.
     """
 
     generator: Any
     capacity: int
     tokens: Tokens = field(default_factory=lambda: np.empty(0, np.int32))
+    prompt: int = 0
 
 
 def common(one: Tokens, other: Tokens) -> int:
@@ -50,6 +51,9 @@ def common(one: Tokens, other: Tokens) -> int:
 def choose(idle: Sequence[Slot], prompt: Tokens, needed: int, *, may_make: bool) -> Slot | None:
     """The idle slot to go on with; None for a new one.
 
+    The next turn of a conversation begins with all of the prompt before it. The answer may be read
+    otherwise than it was written: a model need not write the tokens that a tokenizer would choose.
+
     Args:
         idle: slots, the one that was used least lately first.
         prompt: tokens that must be seen.
@@ -61,7 +65,7 @@ def choose(idle: Sequence[Slot], prompt: Tokens, needed: int, *, may_make: bool)
         return None
     best = max(fitting, key=lambda slot: common(slot.tokens, prompt))
     shared = common(best.tokens, prompt)
-    if shared and shared >= KEPT * len(best.tokens):
+    if shared >= max(best.prompt, 1):
         return best
     cheap = next((slot for slot in fitting if len(slot.tokens) < FEW), None)
     return cheap or (None if may_make else fitting[0])

@@ -98,6 +98,7 @@ class GenAiSession(TextSession):
         try:
             reader = Reader(slot, self._turns)
             cached = reader.rewind(prompt)
+            slot.prompt = len(prompt)
             if not reader.read(prompt, cancelled):
                 returned = slot
                 return
@@ -233,6 +234,7 @@ class GenAiSession(TextSession):
             try:
                 reader = Reader(slot, self._turns)
                 reader.rewind(tokens)
+                slot.prompt = len(tokens)
                 reader.read(tokens, not_cancelled)
                 logits = reader.logits()
                 returned = slot

@@ -18,8 +18,9 @@ def tokens(*values: int) -> np.ndarray:
 
 
 def slot(*seen: int, capacity: int = 512, long: int = 100) -> Slot:
-    """A slot that has seen these tokens, and many others after them."""
-    return Slot(object(), capacity, np.concatenate([tokens(*seen), np.full(long, 7, np.int32)]))
+    """A slot that has seen these tokens, and many others after them; all but three were asked."""
+    seen_all = np.concatenate([tokens(*seen), np.full(long, 7, np.int32)])
+    return Slot(object(), capacity, seen_all, max(len(seen_all) - 3, 0))
 
 
 def test_what_two_sequences_have_in_common() -> None:
@@ -32,6 +33,12 @@ def test_a_request_goes_on_with_its_own_conversation() -> None:
     mine, other = slot(1, 2, 3, 4, long=0), slot(1, 9, 9, 9, 9, 9)
     prompt = tokens(1, 2, 3, 4, 5, 6)
     assert choose([other, mine], prompt, 10, may_make=True) is mine
+
+
+def test_an_answer_that_is_read_otherwise_than_it_was_written_is_the_same_conversation() -> None:
+    mine = Slot(object(), 512, np.arange(100, 400, dtype=np.int32), prompt=40)
+    prompt = np.concatenate([np.arange(100, 145), np.arange(300)]).astype(np.int32)
+    assert choose([mine, slot(1)], prompt, 400, may_make=True) is mine
 
 
 def test_a_stranger_takes_no_conversation_while_there_is_room() -> None:
