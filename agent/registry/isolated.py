@@ -4,6 +4,7 @@ A file that passes every signature may still crash a runtime, hang it or eat the
 device. In a process of its own it ends that process, and the daemon says why the model is refused.
 """
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,9 +34,11 @@ def try_isolated(
     """As `try_model`, in a child process.
 
     Raises:
-        BadModel: also when the model crashes the runtime, takes too long or too much memory.
+        BadModel: also when the model crashes the runtime, takes too long or too much memory, or says
+            itself that it needs more than the device has.
         EngineMissing, GoldenFailed: as `try_model`.
     """
+    check_room(manifest, _memory_mib())
     job = Job(
         name=str(manifest.ref),
         program=f"{__name__}:{Trial.__name__}",
@@ -43,6 +46,23 @@ def try_isolated(
         start_s=limit_s,
     )
     try_in_process(job, files)
+
+
+def check_room(manifest: Manifest, memory_mib: int) -> None:
+    """Refuse a model that needs more memory than there is, whatever else is loaded.
+
+    Raises:
+        BadModel: both figures are named.
+    """
+    needed = manifest.resources.memory_mib
+    if needed > memory_mib:
+        message = f"it needs {needed} MiB of memory, this device has {memory_mib} MiB"
+        hint = f"{_HINT}; package it with a smaller window, or choose a smaller model"
+        raise BadModel(message, where=str(manifest.ref), hint=hint)
+
+
+def _memory_mib() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
 
 
 def try_in_process(job: Job, files: Mapping[str, bytes]) -> None:

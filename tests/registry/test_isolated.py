@@ -8,7 +8,7 @@ import pytest
 from agent.engines.worker.process import Job
 from agent.errors import AgentError, BadModel, GoldenFailed
 from agent.registry import Registry
-from agent.registry.isolated import try_in_process, try_isolated
+from agent.registry.isolated import check_room, try_in_process, try_isolated
 from agent.registry.state import MANIFEST
 from agent.trust.manifest import parse_manifest
 from tests.support.fleet import make_fleet
@@ -79,3 +79,15 @@ def golden_of(side: int) -> dict[str, bytes]:
     }
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     return {"golden.npz": buffer.getvalue()}
+
+
+def test_a_model_that_needs_more_memory_than_there_is_is_not_even_tried(tmp_path: Path) -> None:
+    package = small_package(tmp_path / "p")
+    manifest = parse_manifest((package / MANIFEST).read_bytes())
+    check_room(manifest, manifest.resources.memory_mib)
+    with pytest.raises(BadModel, match=r"it needs 64 MiB of memory, this device has 63 MiB"):
+        check_room(manifest, 63)
+    text = (package / MANIFEST).read_text()
+    (package / MANIFEST).write_text(f"{text}\n[resources]\nmemory_mib = 1048576\n")
+    with pytest.raises(BadModel, match="1048576 MiB of memory, this device has"):
+        attempt(package)
