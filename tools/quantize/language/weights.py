@@ -83,31 +83,30 @@ def nearest(matrix: Floats, *, bits: int, block: int, centred: bool) -> Blocks:
 def compensated(matrix: Floats, curvature: Floats, *, bits: int, block: int) -> Blocks:
     """GPTQ (Frantar et al., 2023): what rounding one weight loses, the next ones make good.
 
+    Scales and zero points are those of the matrix as it is; columns are settled by falling curvature,
+    so that those that matter most are rounded first and are made good by all the others.
+
     Args:
         matrix: float32 [N, K].
         curvature: float32 [K, K], the sum of x xT over what the matrix is multiplied with.
         bits: 4 or 8.
-        block: weights that share a scale; COLUMNS is a multiple of it.
+        block: weights that share a scale.
     """
-    left = matrix.astype(np.float64)
-    factor = _inverse_factor(curvature)
     rows, length = matrix.shape
+    scales, zeros = _fitted(matrix.reshape(rows, length // block, block), bits, centred=False)
+    order = np.argsort(-np.diagonal(curvature), kind="stable")
+    groups = order // block
+    factor = _inverse_factor(curvature[np.ix_(order, order)])
+    left = matrix.astype(np.float64)[:, order]
     values = np.empty((rows, length), np.uint8)
-    scales = np.empty((rows, length // block), np.float32)
-    zeros = np.empty((rows, length // block), np.float32)
     for start in range(0, length, COLUMNS):
         end = min(start + COLUMNS, length)
         lost = np.empty((rows, end - start))
         for column in range(start, end):
-            group = column // block
-            if column % block == 0:
-                part = left[:, None, column : column + block].astype(np.float32)
-                found = _fitted(part, bits, centred=False)
-                scales[:, group], zeros[:, group] = found[0][:, 0], found[1][:, 0]
-            rounded = _rounded(left[:, column], scales[:, group], zeros[:, group], bits)
-            values[:, column] = rounded
-            kept = (rounded - zeros[:, group]) * scales[:, group]
-            error = (left[:, column] - kept) / factor[column, column]
+            scale, zero = scales[:, groups[column]], zeros[:, groups[column]]
+            rounded = _rounded(left[:, column], scale, zero, bits)
+            values[:, order[column]] = rounded
+            error = (left[:, column] - (rounded - zero) * scale) / factor[column, column]
             left[:, column:end] -= np.outer(error, factor[column, column:end])
             lost[:, column - start] = error
         left[:, end:] -= lost @ factor[start:end, end:]
