@@ -41,7 +41,11 @@ def register(metrics: Metrics, models: LoadedPort) -> None:
         ("models_memory_bytes", "Of the budget, taken by models", lambda: models.pool.taken),
         ("models_memory_budget_bytes", "For all models", lambda: models.pool.budget),
         ("workers", "Models in processes of their own", lambda: len(_workers(models))),
-        ("workers_memory_bytes", "Memory (PSS) of these processes", lambda: _memory(models)),
+        (
+            "workers_memory_bytes",
+            "What these processes have for themselves",
+            lambda: _memory(models),
+        ),
         (
             "workers_ends",
             "Times that a process of a loaded model ended by itself",

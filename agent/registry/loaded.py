@@ -57,7 +57,7 @@ class LoadedModel:
 
     @property
     def memory(self) -> int:
-        """Of its worker (PSS), bytes; 0 for a model that runs in the daemon."""
+        """What its worker has for itself, bytes; 0 for a model that runs in the daemon."""
         return self.session.worker.memory if isinstance(self.session, IsolatedSession) else 0
 
     @property

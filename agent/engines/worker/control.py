@@ -5,7 +5,8 @@ import socket
 from typing import Any
 
 from agent.engines.worker.lane import ONE_DESCRIPTOR, Ended, Late, descriptors
-from agent.engines.worker.packets import MAX_PACKET, Packet, decode, encode
+from agent.engines.worker.memory import mapped_once, sealed
+from agent.engines.worker.packets import MAX_PACKET, Packet, decode, encode, spilled, unspill
 from agent.errors import BadPayload
 
 
@@ -18,17 +19,20 @@ class Control:
     def send(self, method: str, payload: Any = None, descriptor: int | None = None) -> None:
         """Say something, and pass a descriptor with it.
 
+        What is too large for a packet goes in sealed memory, and then no descriptor can go with it.
+
         Raises:
             Ended: nobody is there to take it.
-            BadPayload: it is too large.
         """
         data = encode(Packet("call", method, payload))
-        if len(data) > MAX_PACKET:
-            raise BadPayload(f"more than {MAX_PACKET} bytes of {method}")
+        if len(data) <= MAX_PACKET:
+            self._send(data, [] if descriptor is None else [descriptor])
+            return
+        memory = sealed(data, method)
         try:
-            socket.send_fds(self._socket, [data], [] if descriptor is None else [descriptor])
-        except OSError as error:
-            raise Ended from error
+            self._send(encode(spilled(0, len(data))), [memory])
+        finally:
+            os.close(memory)
 
     def receive(self, patience_s: float | None = None) -> tuple[Packet, int | None]:
         """The next thing that is said; the descriptor is the caller's to close.
@@ -51,10 +55,19 @@ class Control:
                 raise Ended
             if len(found) > 1:
                 raise BadPayload(f"{len(found)} descriptors were passed instead of one")
-            return decode(data), found.pop() if found else None
+            packet = decode(data)
+            if packet.kind == "spilled":
+                return unspill(packet, mapped_once([found.pop()] if found else [])), None
+            return packet, found.pop() if found else None
         finally:
             for number in found:
                 os.close(number)
+
+    def _send(self, data: bytes, passed: list[int]) -> None:
+        try:
+            socket.send_fds(self._socket, [data], passed)
+        except OSError as error:
+            raise Ended from error
 
     def close(self) -> None:
         """Hang up. Idempotent."""

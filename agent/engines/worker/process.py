@@ -193,10 +193,10 @@ class WorkerProcess:
         return _how(self._process.wait())
 
     def memory(self) -> int:
-        """Its own share of the machine's memory (PSS), bytes; 0 once it has ended."""
-        with suppress(OSError, ValueError, StopIteration):
-            lines = Path(f"/proc/{self.pid}/smaps_rollup").read_text().splitlines()
-            return 1024 * int(next(line for line in lines if line.startswith("Pss:")).split()[1])
+        """What it has for itself in the machine's memory, bytes; 0 once it has ended."""
+        with suppress(OSError, ValueError):
+            _, resident, shared, *_ = map(int, Path(f"/proc/{self.pid}/statm").read_text().split())
+            return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
         return 0
 
     def close(self) -> None:

@@ -57,7 +57,7 @@ class Worker:
 
     @property
     def memory(self) -> int:
-        """Of the process that stands (PSS), bytes."""
+        """What the process that stands has for itself, bytes."""
         process = self._process
         return process.memory() if process else 0
 

@@ -73,6 +73,11 @@ def test_the_files_are_those_of_the_package_and_on_no_disk(start: Start) -> None
         assert worker.call("file", name).payload == data
 
 
+def test_options_and_description_of_every_size_pass(start: Start) -> None:
+    options = {"labels": [f"label {number}" for number in range(20_000)]}
+    assert start(options=options).description["options"] == options
+
+
 def test_what_is_the_daemons_own_is_not_handed_on(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
