@@ -30,7 +30,7 @@ test-long: $(VENV)/.project programs  ## Run the tests that take minutes: kill l
 workstation: $(WORKSTATION)/.project  ## Make the environment of edge-quantize: torch, optimum (some GB)
 
 test-workstation: $(WORKSTATION)/.project  ## Run the tests that need torch, optimum or transformers
-	$(WORKSTATION)/bin/pytest -m "workstation and not long" $(ARGS)
+	$(WORKSTATION)/bin/pytest -m "workstation and not long" tests/models tests/tools/quantize $(ARGS)
 
 brokers:  ## Install the other brokers that tests talk to, NATS and RabbitMQ; they skip without
 	@scripts/system-packages nats-server rabbitmq-server

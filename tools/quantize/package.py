@@ -19,6 +19,7 @@ from agent.errors import BadManifest, BadModel
 from agent.registry.layout import check_space, storage, sync_directory
 from agent.registry.trial import try_model
 from agent.trust.manifest import Manifest, parse_manifest
+from agent.types import TensorSpec
 from tools.quantize import toml
 from tools.quantize.arrays import archived
 from tools.quantize.family import Artifact, Description, GoldenInput, Score
@@ -69,12 +70,7 @@ def write_package(out: Path, draft: Draft) -> Manifest:
         GoldenFailed: the model does not give the same result twice.
         StorageFailed: the disk is full, read-only or failing.
     """
-    if out.exists() and not _is_package(out):
-        raise BadModel(
-            "the place holds something that is no part of a package",
-            where=str(out),
-            hint="Give --out a new directory",
-        )
+    check_place(out)
     half_made = out.with_name(f".{out.name}.new")
     shutil.rmtree(half_made, ignore_errors=True)
     try:
@@ -87,6 +83,24 @@ def write_package(out: Path, draft: Draft) -> Manifest:
         shutil.rmtree(half_made, ignore_errors=True)
         raise
     return manifest
+
+
+def check_place(out: Path) -> None:
+    """See that a package can be put there, before hours of work. Raises BadModel."""
+    if out.exists() and not _is_package(out):
+        raise BadModel(
+            "the place holds something that is no part of a package",
+            where=str(out),
+            hint="Give --out a new directory",
+        )
+
+
+def check_identity(identity: Identity) -> None:
+    """See that the agent would accept the words, before hours of work. Raises BadManifest."""
+    tensor = TensorSpec("any", "FP32", (1,))
+    words = Draft(identity, Artifact(Path(), {}, "any"), Description("any", [tensor], [tensor]))
+    model = {"path": "any", "role": "model", "sha256": "0" * 64, "size": 1}
+    parse_manifest(toml.manifest(words, [model]).encode(), where="the package")
 
 
 def _is_package(place: Path) -> bool:

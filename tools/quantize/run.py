@@ -14,7 +14,7 @@ from tools.quantize import auto, html, memory, terminal
 from tools.quantize.family import Artifact, Family, LayerError, Recipe, Score
 from tools.quantize.goal import Goal
 from tools.quantize.measure import measure
-from tools.quantize.package import Draft, write_package
+from tools.quantize.package import Draft, check_identity, check_place, write_package
 from tools.quantize.progress import Display
 from tools.quantize.report import Figures, Outcome, Report, to_json
 from tools.quantize.work import WorkDirectory
@@ -33,9 +33,13 @@ def quantize(family: Family, goal: Goal, source: str, kind: str) -> Report:
 
     Raises:
         TooLarge: it would not fit into memory.
+        BadManifest: the agent would not accept the package's name or version.
         BadModel: the source is not a model of the family, or a recipe cannot be applied.
         NotAsGood: nothing passed; the report is written, the package is not.
     """
+    if goal.out:
+        check_place(goal.out)
+        check_identity(goal.identity(source))
     needed = family.needs_bytes()
     memory.refuse_more_than(memory.available(), needed, source)
     with Display() as display, ExitStack() as held:

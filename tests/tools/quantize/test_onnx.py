@@ -250,6 +250,17 @@ def test_a_place_that_is_taken_by_something_else_is_left_alone(
     assert (place / "to-mother.txt").read_text() == "Dear mother"
 
 
+@pytest.mark.parametrize(
+    ("option", "field"), [(("--name", "My Model"), "name"), (("--version", "one"), "version")]
+)
+def test_a_name_that_devices_would_refuse_is_refused_before_any_work(
+    edge_quantize: Run, classifier: Path, tmp_path: Path, option: tuple[str, str], field: str
+) -> None:
+    done = edge_quantize("onnx", classifier, "--out", tmp_path / "package", *option, status=2)
+    assert f"the package: {field}" in done.stderr
+    assert "Building" not in done.stderr
+
+
 def test_no_recipe_is_better_than_a_wrong_one(edge_quantize: Run, tmp_path: Path) -> None:
     """A graph without matrix products cannot become int4: said, and nothing is written."""
     weight = numpy_helper.from_array(np.ones((4, 1, 3, 3), np.float32), "w")
