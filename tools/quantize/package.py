@@ -99,7 +99,7 @@ def check_identity(identity: Identity) -> None:
     """See that the agent would accept the words, before hours of work. Raises BadManifest."""
     tensor = TensorSpec("any", "FP32", (1,))
     words = Draft(identity, Artifact(Path(), {}, "any"), Description("any", [tensor], [tensor]))
-    model = {"path": "any", "role": "model", "sha256": "0" * 64, "size": 1}
+    model: dict[str, str | int] = {"path": "any", "role": "model", "sha256": "0" * 64, "size": 1}
     parse_manifest(toml.manifest(words, [model]).encode(), where="the package")
 
 
