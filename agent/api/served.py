@@ -86,9 +86,7 @@ class ServedModel:
             BadPayload, BadTensor: it is not a request that this model can answer.
         """
         if header_length is None:
-            if len(body) > MAX_PREPARED_BODY:
-                return self._prepare_listed(body)
-            header_length = len(body)
+            return self._prepared.get(body) or self._prepare_json(body)
         if header_length == 0:
             return prepare_raw(body, self.signature)
         if header_length > MAX_PREPARED_HEADER:
@@ -122,12 +120,14 @@ class ServedModel:
         self._observe(perf_counter() - started, *self._labels)
         return reply
 
-    def _prepare_listed(self, body: bytes) -> Prepared:
-        """A request whose elements are in its JSON; the text around those of the last one is known."""
+    def _prepare_json(self, body: bytes) -> Prepared:
+        """A request that is all JSON; the text around the elements of the last one is known."""
         prepared = self._listed.again(body) if self._listed is not None else None
         if prepared is None:
             prepared = prepare(body, len(body), self.signature)
             self._listed = Listed.of(body, self.signature, prepared)
+            if len(body) <= MAX_PREPARED_BODY:
+                self._keep(body, prepared)
         return prepared
 
     def _keep(self, header: bytes, prepared: Prepared) -> None:
