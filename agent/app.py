@@ -14,14 +14,12 @@ import logging
 import os
 import signal
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent import __version__, logs
 from agent.api import gauges
-from agent.api.remote import Remote
 from agent.api.server import ApiServer
 from agent.api.service import Service
-from agent.api.tunable import escalation_groups, log_group, pipeline_groups, sync_group
 from agent.clock import Clock, SystemClock
 from agent.config.settings import Config, SourceSettings
 from agent.errors import AgentError, NotReady, StorageFailed
@@ -36,20 +34,19 @@ from agent.registry import LoadedModel, Models, Registry
 from agent.registry.following import Following
 from agent.store.db import Database
 from agent.store.outbox import Outbox
-from agent.sync.commands import Commands
-from agent.sync.escalation import Escalations
 from agent.sync.link import Link
-from agent.sync.policy import Policies
 from agent.sync.settings import LinkSettings, Will
 from agent.sync.sparkplug.commands import obey
 from agent.sync.sparkplug.session import NodeName, SparkplugWire
 from agent.sync.topics import Topics
-from agent.sync.twin import Twin
 from agent.sync.uplink import Uplink
 from agent.tasks.anomaly import AnomalyDetector
 from agent.telemetry.events import EventBus
 from agent.telemetry.metrics import Metrics
 from agent.telemetry.probes import Probes
+
+if TYPE_CHECKING:
+    from agent.api.cloud import Cloud
 
 _log = logging.getLogger(__name__)
 
@@ -155,7 +152,7 @@ class App:
 
     def _start_sync(self) -> None:
         self.link: Link | None = None
-        self.escalations: Escalations | None = None
+        self.cloud: Cloud | None = None
         if self.config.sync is None:
             return
         settings = _identified(self.config.sync, self.config.device.id)
@@ -170,8 +167,7 @@ class App:
             obey(wire, self.link, self.uplink)
         self._closing("link", self.link.close)
         self._closing("uplink", self._close_uplink)
-        self._start_escalations(self.link)
-        self._start_commands(self.link)
+        self._start_cloud(self.link)
         self.link.start()
         self.uplink.start()
 
@@ -191,34 +187,27 @@ class App:
     def _sparkplug(self, group: str) -> SparkplugWire | None:
         return SparkplugWire(NodeName(group, self.topics.device), self.clock) if group else None
 
-    def _start_escalations(self, link: Link) -> None:
-        self.escalations = Escalations(
-            self.database,
-            topics=self.topics,
-            clock=self.clock,
-            events=self.events,
-            metrics=self.metrics,
-            settings=self.config.escalation,
-            policies=Policies(self.config.policy),
-        )
-        self.escalations.start(link)
-        self._closing("escalations", self.escalations.close)
+    def _start_cloud(self, link: Link) -> None:
+        from agent.api.cloud import Cloud, CloudSettings
 
-    def _start_commands(self, link: Link) -> None:
-        self.commands = Commands(
+        config = self.config
+        self.cloud = Cloud(
+            CloudSettings(
+                config.escalation,
+                config.policy,
+                config.commands,
+                config.pipeline,
+                config.daemon.log_level,
+            ),
             self.database,
             topics=self.topics,
             clock=self.clock,
             events=self.events,
             metrics=self.metrics,
-            settings=self.config.commands,
             not_before=self.registry.not_before,
         )
-        self.commands.start(link)
-        self._closing("commands", self.commands.close)
-        self.twin = Twin(self.database, topics=self.topics, clock=self.clock, events=self.events)
-        self.twin.start(link)
-        self._closing("twin", self.twin.close)
+        self.cloud.start(link)
+        self._closing("cloud", self.cloud.close)
 
     async def _close_uplink(self) -> None:
         """Send what is queued, if there is someone to send it to; the rest goes after the start."""
@@ -273,7 +262,7 @@ class App:
             pipelines=self.pipelines,
             outbox=self.outbox,
             link=self.link,
-            escalations=self.escalations,
+            escalations=self.cloud.escalations if self.cloud else None,
             device=self.config.device.id,
             events=self.events,
             metrics=self.metrics,
@@ -281,27 +270,11 @@ class App:
             clock=self.clock,
             max_running=self.config.api.max_running,
         )
-        await self._obey(service)
+        if self.cloud and self.link:
+            await self.cloud.obey(service, self.models, self.pipelines, self.link, self.uplink)
         server = ApiServer(self.config.api, service)
         await server.start()
         self._closing("api", lambda: server.close(self.config.daemon.stop_deadline_s / 4))
-
-    async def _obey(self, service: Service) -> None:
-        """Everything is there that commands and desired settings are about: let them take effect."""
-        config = self.config
-        if self.escalations is None or config.sync is None:
-            return
-        redaction = config.escalation.redaction
-        remote = Remote(service, self.models, self.pipelines, redaction)
-        self.commands.serve(remote.verbs())
-        await self.twin.serve(
-            [
-                log_group(config.daemon.log_level),
-                sync_group(config.sync, self.uplink),
-                *pipeline_groups(config.pipeline, self.pipelines),
-                *escalation_groups(self.escalations, config.policy),
-            ]
-        )
 
 
 def serve(config: Config) -> None:

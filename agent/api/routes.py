@@ -1,6 +1,5 @@
 """Every path of the local API, and what answers it."""
 
-from agent.api.escalations import EscalationRoutes
 from agent.api.http.messages import Route
 from agent.api.native import Native
 from agent.api.openai.routes import OpenAi
@@ -26,4 +25,6 @@ def routes(service: Service, settings: ApiSettings) -> list[Route]:
 def _escalation_routes(service: Service) -> list[Route]:
     if service.escalations is None:
         return []
+    from agent.api.escalations import EscalationRoutes
+
     return EscalationRoutes(service.escalations, service.clock).routes()
