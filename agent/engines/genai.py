@@ -52,8 +52,8 @@ LONGEST = 64  # characters of a token, on average, at most
 class GenAiSession(TextSession):
     """A language model in ONNX Runtime GenAI.
 
-    Manifest parameters: ``context``, tokens of the window that is offered, and ``conversations``, how
-    many are remembered.
+    Manifest parameters: ``context``, tokens of the window that is offered; ``conversations``, how many
+    are remembered; ``overflow``, "refuse" or "trim", for conversations larger than the window.
     """
 
     def __init__(self, model: bytes, options: EngineOptions) -> None:
@@ -69,6 +69,7 @@ class GenAiSession(TextSession):
             [TensorSpec("tokens", "INT32", (-1,))], [TensorSpec("logits", "FP32", (vocabulary,))]
         )
         self._vocabulary = vocabulary
+        self._overflow = options.parameters.get("overflow", "refuse")
         self._turns = Turns()
         most = int(options.parameters.get("conversations", CONVERSATIONS))
         self._slots = Slots(self._runtime.generator, most, self.window)
@@ -169,7 +170,7 @@ class GenAiSession(TextSession):
         """The token ids of a request's prompt, int32 [n]. Raises ContextOverflow, BadPayload."""
         if not request.messages:
             return self._fitting(self._encoded([request.text]))
-        if request.overflow == "refuse":
+        if (request.overflow or self._overflow) != "trim":
             return self._fitting(self._chat(request.messages))
         wanted = request.max_tokens or ANSWER
         most = self.window - min(wanted, int(RESERVE * self.window))

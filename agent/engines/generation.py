@@ -68,7 +68,8 @@ class GenerationRequest(Struct, frozen=True):
         constraint: what the answer must be; None for anything.
         top: likeliest tokens to report with each token; None for no probabilities at all.
         overflow: what to do with a conversation that is larger than the window: refuse it, or
-            leave out its oldest messages, never those of the role system and never the last one.
+            leave out its oldest messages, never those of the role system and never the last one;
+            None for what the model's manifest says.
     """
 
     messages: tuple[ChatMessage, ...] = ()
@@ -78,7 +79,7 @@ class GenerationRequest(Struct, frozen=True):
     sampling: Sampling = Sampling()
     constraint: Constraint | None = None
     top: int | None = None
-    overflow: Literal["refuse", "trim"] = "refuse"
+    overflow: Literal["refuse", "trim"] | None = None
 
 
 class Likely(Struct, frozen=True):

@@ -152,6 +152,15 @@ def test_a_conversation_is_trimmed_from_its_oldest_message_on(session: GenAiSess
     assert len(read) > 100
 
 
+def test_the_manifest_says_what_becomes_of_a_conversation_that_is_too_long() -> None:
+    talk = tuple(ChatMessage("user", f"question {n} " * 6) for n in range(12))
+    made = GenAiSession(b"", EngineOptions(1, tiny_language.files(), {"overflow": "trim"}))
+    assert len(made.tokens(GenerationRequest(talk))) < tiny_language.WINDOW
+    with pytest.raises(ContextOverflow):
+        made.tokens(GenerationRequest(talk, overflow="refuse"))
+    made.close()
+
+
 def test_one_message_larger_than_the_window_cannot_be_trimmed(session: GenAiSession) -> None:
     with pytest.raises(ContextOverflow):
         parts(session, messages=(ChatMessage("user", "x" * 2000),), overflow="trim")

@@ -1,6 +1,6 @@
 """What OpenAI's clients ask for, as a request of the engines. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -22,6 +22,12 @@ Tokens = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Stop = str | Annotated[list[str], Meta(max_length=MAX_STOPS)] | None
 T = TypeVar("T", bound="Common")
 
+_OVERFLOW: Mapping[str | None, Literal["refuse", "trim"] | None] = {
+    "auto": "trim",
+    "disabled": "refuse",
+    None: None,
+}
+
 
 class StreamOptions(Struct):
     """How an answer is streamed."""
@@ -33,7 +39,8 @@ class Common(Struct):
     """Fields that chats and completions have in common; unknown ones are ignored, as OpenAI does.
 
     The last three are not of OpenAI's chats: top_k and repetition_penalty are as other servers have
-    them; truncation "auto" leaves the oldest messages out of a conversation that is too long.
+    them; truncation "auto" leaves the oldest messages out of a conversation that is too long, "disabled"
+    refuses it, and without either the model's manifest says which.
     """
 
     model: str
@@ -50,7 +57,7 @@ class Common(Struct):
     logit_bias: Annotated[dict[str, float], Meta(max_length=0)] | None = None
     top_k: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
     repetition_penalty: Annotated[float, Meta(ge=0.01, le=100)] = 1.0
-    truncation: Literal["auto", "disabled"] = "disabled"
+    truncation: Literal["auto", "disabled"] | None = None
 
     @property
     def include_usage(self) -> bool:
@@ -169,7 +176,7 @@ class ChatRequest(Common, kw_only=True):
             sampling=self.sampling(),
             constraint=constraint,
             top=(self.top_logprobs or 0) if self.logprobs else None,
-            overflow="trim" if self.truncation == "auto" else "refuse",
+            overflow=_OVERFLOW[self.truncation],
         )
 
     def _tools(self) -> tuple[list[Tool], bool]:
