@@ -139,7 +139,7 @@ class Inference:
         run = work if callable(work) else partial(served.model.run, work)
         urgency = Urgency(prepared.priority or USUAL_LEVEL, deadline)
         answer = partial(served.run, run, prepared, started, call.shared)
-        return await self._admission.admitted(answer, urgency)
+        return await self._admission.admitted(answer, urgency, served.apart)
 
     def _batcher(self, served: ServedModel) -> Batcher:
         """What gathers the requests to a model."""
@@ -168,8 +168,9 @@ class Inference:
             begun = served.model.begin(tensors, INLINE_BELOW_S)
             if isinstance(begun, dict):
                 return begun
-            return await self._admission.threaded(begun, USUAL)
-        return await self._admission.threaded(partial(served.model.run, tensors), USUAL)
+            return await self._admission.threaded(begun, USUAL, served.apart)
+        run = partial(served.model.run, tensors)
+        return await self._admission.threaded(run, USUAL, served.apart)
 
     def _failed(self, served: ServedModel, error: AgentError) -> None:
         ref = served.model.ref

@@ -42,6 +42,10 @@ class ModelPort(Protocol):
         """How long a run takes, seconds."""
 
     @property
+    def isolated(self) -> bool:
+        """Whether it runs in a process of its own."""
+
+    @property
     def batch_gain(self) -> float:
         """How many times more requests it answers per second in batches; 0 for not at all."""
 

@@ -56,12 +56,14 @@ class ServedModel:
         signature: its tensors.
         inline: its runs are so short that a thread would only slow them down.
         batches: how its requests are joined; None where they are not.
+        apart: names the threads that wait for its worker; None for a model in this process.
     """
 
     def __init__(self, model: ModelPort, metrics: InferenceMetrics) -> None:
         manifest = model.manifest
         self.model = model
         self.inline = model.typical_s < INLINE_BELOW_S
+        self.apart = model.ref if model.isolated else None
         self.batches = batch_settings(manifest, model.batch_gain)
         self.signature = Signature.of(
             model.ref.name,

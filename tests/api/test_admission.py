@@ -33,7 +33,8 @@ class Busy:
     def __init__(self, admission: Admission) -> None:
         self.go = threading.Event()
         self.tasks = [
-            asyncio.create_task(admission.in_thread(self.go.wait)) for _ in range(admission._free)
+            asyncio.create_task(admission.in_thread(self.go.wait))
+            for _ in range(admission._crew._size)
         ]
 
     async def end(self) -> None:
@@ -108,6 +109,22 @@ async def test_what_work_raises_reaches_whoever_waits() -> None:
     with pytest.raises(ValueError, match="invalid literal"):
         await admission.in_thread(fails)
     assert admission.running == 0
+    admission.close()
+
+
+async def test_whoever_waits_for_a_worker_keeps_nobody_else_waiting() -> None:
+    admission = Admission(64)
+    go = threading.Event()
+    hung = [asyncio.create_task(admission.admitted(go.wait, Urgency(), "hung")) for _ in range(10)]
+    await asyncio.sleep(0)
+    assert admission.waiting == 6
+    assert await admission.in_thread(_seven) == 7
+    assert await admission.admitted(_seven, Urgency(), "another") == 7
+    go.set()
+    await asyncio.gather(*hung)
+    for number in range(40):  # as many models one after the other
+        assert await admission.admitted(_seven, Urgency(), number) == 7
+    assert len(admission._apart) <= 17
     admission.close()
 
 

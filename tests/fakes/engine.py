@@ -74,7 +74,9 @@ class FakeModel:
         typical_s: float = 1e-5,
         manifest: FakeManifest | None = None,
         batch_gain: float = 0.0,
+        isolated: bool = False,
     ) -> None:
+        self.isolated = isolated
         self.batch_gain = batch_gain
         self.memory = 0
         self.ref = ModelRef(name, version)

@@ -70,14 +70,16 @@ def test_a_hang_a_crash_and_greed_are_their_models_own(
     assert len(workers(device)) == 2
     assert ask(device, "looping", 5).json["outputs"][0]["data"] == [5]
     slowest = 0.0
-    with ThreadPoolExecutor(1) as thread:
-        hanging = thread.submit(ask, device, "looping", FOR_EVER)
-        while not hanging.done():
+    with ThreadPoolExecutor(3) as threads:
+        hanging = [threads.submit(ask, device, "looping", FOR_EVER) for _ in range(3)]
+        while not all(request.done() for request in hanging):
             began = time.monotonic()
             assert negate(device).json["outputs"][0]["data"] == [-1, -2, -3, -4]
+            assert ask(device, "greedy", 9).json["outputs"][0]["data"] == [9]
             slowest = max(slowest, time.monotonic() - began)
-        answer = hanging.result()
-    assert (answer.status, answer.code) == (504, "limit.time")
+        answers = [request.result() for request in hanging]
+    assert "limit.time" in {answer.code for answer in answers}
+    assert {(a.status, a.code) for a in answers} <= {(504, "limit.time"), (503, "worker.died")}
     assert slowest < 1.0, "far less than the hang took"
     assert ask(device, "looping", 6).json["outputs"][0]["data"] == [6]
 
@@ -124,3 +126,42 @@ def test_what_does_not_fit_into_the_budget_is_refused_by_how_much(
     answer = negate(device)
     assert (answer.status, answer.code) == (507, "limit.memory")
     assert "28 MiB more than the budget of 100 MiB" in answer.json["message"]
+
+
+def test_versions_take_over_under_load_without_a_failed_request(
+    make_device: MakeDevice, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("swap")  # short, since a socket's path is
+    packages = [
+        write_package(path / v / "negator", onnx_model(op), name="negator", version=v)
+        for v, op in (("1.0.0", "Neg"), ("1.1.0", "Abs"))
+    ]
+    installed = install_models(path / "device", packages)
+    device = make_device('[models]\npreload = ["negator"]\n', models=installed).start()
+    models = ("models", "--config", str(device.config_path))
+    source = ("--from", str(path / "device" / "repository"))
+    device.run(*models, "install", "negator", "--version", "1.0.0", *source)
+    statuses: list[int] = []
+    stop = threading.Event()
+
+    def load() -> None:
+        while not stop.is_set():
+            statuses.append(negate(device).status)
+
+    threads = [threading.Thread(target=load) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for expected in (["1.1.0"], ["1.0.0"], ["1.1.0"]):
+        device.run(*models, "rollback", "negator")
+        eventually(lambda e=expected: answering(device) == e, what=f"{expected}")  # type: ignore[misc]
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert len(statuses) > 10
+    assert set(statuses) == {200}
+
+
+def answering(device: Device) -> list[str]:
+    """The version that is loaded."""
+    index = device.post("/v2/repository/index", b'{"ready": true}').json
+    return [model["version"] for model in index]
