@@ -15,12 +15,15 @@ from tools.quantize.family import Artifact, LayerError, Progress, Recipe
 from tools.quantize.onnx import graph
 from tools.quantize.onnx.source import MODEL
 from tools.quantize.tensors.samples import Samples
-from tools.quantize.tensors.session import BATCH, batches, opened
+from tools.quantize.tensors.session import batches, opened
 
 PREPARED = "prepared.onnx"  # shapes inferred, constants folded, batch normalization fused
 
 LEAST_CALIBRATION = 8  # samples
 MOST_CALIBRATION = 512  # samples; ranges do not change much after that
+
+#: All activations of so many batches of so many samples are in memory at once.
+HELD, CALIBRATION_BATCH = 2, 4
 
 LEAST_INT4 = 1 << 14  # elements of a matrix that is worth packing
 BLOCK = 32  # weights with a scale of their own in int4
@@ -112,7 +115,7 @@ class StaticInt8(OnnxRecipe):
             weight_type=QuantType.QInt8,
             nodes_to_exclude=list(self.spared),
             calibrate_method=CalibrationMethod[METHODS[self.method]],
-            extra_options={"CalibMaxIntermediateOutputs": 16} if self.method != "minmax" else {},
+            extra_options={"CalibMaxIntermediateOutputs": HELD} if self.method != "minmax" else {},
         )
 
 
@@ -241,7 +244,7 @@ def _reader(original: Artifact, samples: Samples) -> Any:
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
             # Histograms are made of arrays of one shape: no smaller batch may come last.
-            size = max(n for n in range(1, BATCH + 1) if len(samples) % n == 0)
+            size = max(n for n in range(1, CALIBRATION_BATCH + 1) if len(samples) % n == 0)
             self._batches = batches(session, samples, size)
 
         def get_next(self) -> dict[str, Any] | None:
