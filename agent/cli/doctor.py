@@ -73,6 +73,7 @@ def examine(config_path: Path | None) -> Iterator[Check]:
     yield check
     if config is not None:
         yield check_state_directory(config.device.state)
+        yield from check_audit(config.device.database)
         yield check_root(config.device.models)
         yield check_daemon(config.api.socket)
         yield from check_broker(config)
@@ -140,6 +141,21 @@ def check_state_directory(state: Path) -> Check:
     if free < MIN_FREE_BYTES:
         return Check(name, "warn", found, f"Free some space on the disk that holds {existing}")
     return Check(name, "ok", found)
+
+
+def check_audit(database: Path) -> Iterator[Check]:
+    """The chain of the audit log; nothing where there is no log yet."""
+    from agent.store.inspection import audit_verdict
+
+    try:
+        verdict = audit_verdict(database)
+    except AgentError:
+        return
+    if verdict.broken is None:
+        yield Check("audit log", "ok", f"{verdict.rows} rows, each as it was written")
+    else:
+        mend = "Compare it with a backup; somebody, or a damaged disk, changed it"
+        yield Check("audit log", "warn", f"row {verdict.broken} is not as it was written", mend)
 
 
 def check_root(models: Path) -> Check:

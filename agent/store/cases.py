@@ -15,6 +15,7 @@ State = Literal["open", "answered", "closed"]
 
 TABLE = "escalations"  # the name that listeners of commits see
 MAX_CASES = 10_000  # kept; the oldest that are settled make room
+MAX_OF_ONE = 1000  # open cases of one user, so that nobody takes all places
 MAX_FEEDBACK = 100_000  # answers kept
 
 _COLUMNS = (
@@ -67,7 +68,7 @@ def open_case(connection: sqlite3.Connection, case: Case) -> Case | None:
 
     Raises:
         BadRequest: another request was made under this id.
-        TooMany: as many cases are open as may be.
+        TooMany: as many cases are open as may be, of this user or of all.
     """
     known = read(connection, case.id)
     if known is not None:
@@ -76,6 +77,7 @@ def open_case(connection: sqlite3.Connection, case: Case) -> Case | None:
                 "another request was made under this id", where="id", hint="Choose a new id"
             )
         return known
+    _refuse_greed(connection, case.owner)
     _make_room(connection, case.created)
     values = (
         *(case.id, case.owner, case.request, case.subject, case.model, case.version, case.digest),
@@ -145,6 +147,18 @@ def _case(row: tuple[object, ...]) -> Case:
     )
     columns = (id_, owner, request, subject, model, version, digest, created, deadline, body, state)
     return Case(*columns, *rest)  # type: ignore[arg-type]
+
+
+def _refuse_greed(connection: sqlite3.Connection, owner: int | None) -> None:
+    (count,) = connection.execute(
+        "SELECT count(*) FROM escalations WHERE state = 'open' AND owner = ?", (owner,)
+    ).fetchone()
+    if count >= MAX_OF_ONE:
+        raise TooMany(
+            f"{MAX_OF_ONE} escalations of this user are open already",
+            hint="Answer some: edge-fleet escalations answer",
+            retry_after_s=60.0,
+        )
 
 
 def _make_room(connection: sqlite3.Connection, now: float) -> None:

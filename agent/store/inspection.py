@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.errors import NotFound
+from agent.store import audit
 from agent.store.connection import connect, storage_failed
 from agent.store.migrate import user_version
 from agent.store.outbox import CLASSES, OutboxCounts, Queued, read_counts, read_pending
@@ -82,6 +83,22 @@ def look(path: Path, *, peek: int = 20) -> Look:
                 next=_next(connection, peek),
                 set_aside=sorted(path.parent.glob(f"{path.name}.corrupt-*Z")),
             )
+    except sqlite3.Error as error:
+        raise storage_failed(error, path) from error
+
+
+def audit_verdict(path: Path) -> audit.Verdict:
+    """Whether the log of what was decided and sent is as it was written.
+
+    Raises:
+        NotFound: there is no such file.
+        StorageFailed: it cannot be read, or is of an agent that kept no log.
+    """
+    if not path.exists():
+        raise NotFound("there is no database yet", where=str(path))
+    try:
+        with closing(connect(path, read_only=True)) as connection:
+            return audit.verify(connection)
     except sqlite3.Error as error:
         raise storage_failed(error, path) from error
 

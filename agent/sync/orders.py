@@ -10,7 +10,7 @@ import binascii
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
@@ -89,7 +89,7 @@ class Order:
 
     claims: Claims
     digest: str
-    key: str = field(default="")
+    key: str
 
 
 def key_name(public: bytes) -> str:

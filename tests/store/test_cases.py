@@ -68,3 +68,15 @@ async def test_over_the_bound_settled_cases_make_room_and_open_ones_do_not(datab
     assert [case.id for case in await database.read(lambda c: cases.newest(c, 10, "open"))] == [
         "k-4", "k-3", "k-2"
     ]  # fmt: skip
+
+
+async def test_one_user_cannot_take_all_places(database, monkeypatch):
+    monkeypatch.setattr(cases, "MAX_OF_ONE", 2)
+    await opened(database, replace(CASE, id="k-1"))
+    await opened(database, replace(CASE, id="k-2"))
+    with pytest.raises(TooMany, match="of this user"):
+        await opened(database, replace(CASE, id="k-3"))
+    await opened(database, replace(CASE, id="other", owner=1001))
+    await opened(database, replace(CASE, id="alarm", owner=None))
+    await answered(database, b"1", "k-1")
+    await opened(database, replace(CASE, id="k-3"))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -97,3 +98,19 @@ def test_an_outbox_is_drained_by_hand_while_no_daemon_runs(
     broker.start()
     assert "1 messages were delivered, 0 are left" in device.run("outbox", "drain").stdout
     assert json.loads(device.run("outbox", "--json").stdout)["next"] == []
+
+
+def test_a_changed_audit_log_is_seen_by_the_doctor(
+    make_device: MakeDevice, broker: Mosquitto
+) -> None:
+    device = make_device(PIPELINE + sync(broker)).start()
+    for _ in range(3):
+        device.post("/api/escalations", b"{}")
+    device.kill()
+    config = ("--config", str(device.config_path))
+    assert "audit log: 3 rows" in device.run("doctor", *config, check=False).stdout
+    connection = sqlite3.connect(device.state / "agent.db")
+    connection.execute("DELETE FROM audit WHERE seq = 2")
+    connection.commit()
+    connection.close()
+    assert "row 2 is not as it was" in device.run("doctor", *config, check=False).stdout
