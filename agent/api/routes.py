@@ -7,6 +7,7 @@ from agent.api.openapi import Document
 from agent.api.service import Service
 from agent.api.settings import ApiSettings
 from agent.api.v2 import OpenInference, Repository, SharedMemory
+from agent.api.verbosity import Logging
 
 
 def routes(service: Service, settings: ApiSettings) -> list[Route]:
@@ -15,6 +16,7 @@ def routes(service: Service, settings: ApiSettings) -> list[Route]:
         *OpenInference(service).routes(),
         *Repository(service.repository).routes(),
         *SharedMemory(service.regions).routes(),
+        *Logging().routes(),
         *Native(service, settings).routes(),
         *OpenAi(service).routes(),
         *_escalation_routes(service),

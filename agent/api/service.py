@@ -48,6 +48,7 @@ DECODE_INLINE_BELOW = 32 * 1024  # bytes: larger readings are decoded in a threa
 
 EXTENSIONS = (
     "binary_tensor_data",
+    "logging",
     "model_configuration",
     "model_repository",
     "model_repository(unload_dependents)",
