@@ -129,7 +129,9 @@ class _Builder:
 def _graph() -> onnx.ModelProto:
     b = _Builder()
     table = b.random.normal(0, 1, (VOCABULARY, HIDDEN)).astype(np.float32)
-    hidden = b.add("Gather", [b.weight("embedding", table), "input_ids"], "h")
+    hidden = b.add(
+        "Gather", [b.weight("embedding", table), "input_ids"], "model/embed_tokens/Gather"
+    )
     _lengths(b)
     angles = np.arange(WINDOW)[:, None] / 10_000 ** (np.arange(HEAD // 2) / (HEAD // 2))
     b.weight("cos", np.cos(angles).astype(np.float32))

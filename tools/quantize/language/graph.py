@@ -56,7 +56,8 @@ def quantized(source: Path, target: Path, quantizer: Quantizer) -> None:
     Args:
         source: folder of the float model.
         target: folder to write model.onnx and its data into.
-        quantizer: what a matrix, float32 [N, K], becomes, by its node's name; None leaves it.
+        quantizer: what a matrix, float32 [N, K], becomes, by its node's name; None leaves it. It is
+            asked for the embedding, [vocabulary, K], too, where that is a matrix of its own.
 
     Raises:
         BadModel: the graph is not what the builder makes.
@@ -72,6 +73,11 @@ def quantized(source: Path, target: Path, quantizer: Quantizer) -> None:
         blocks = quantizer(matrix.node, surgeon.read(matrix.weight).T)
         if blocks is not None:
             surgeon.replace(matrix, blocks)
+    table = surgeon.embedding()
+    if table is not None:
+        blocks = quantizer(EMBEDDING, surgeon.read(table))
+        if blocks is not None:
+            surgeon.look_up(table, blocks)
     surgeon.finish()
     _save(model, source, target)
 
@@ -83,7 +89,6 @@ class _Surgeon:
         self._graph = model.graph
         self._read = read
         self._nodes = {node.name: node for node in model.graph.node}
-        self._dropped: set[str] = set()
         self._casts: list[Any] = []
         if all(entry.domain != "com.microsoft" for entry in model.opset_import):
             model.opset_import.add(domain="com.microsoft", version=1)
@@ -109,7 +114,15 @@ class _Surgeon:
         )
         if matrix.node == HEAD:
             self._tie(matrix.weight, inputs, blocks)
-        self._dropped.add(matrix.weight)
+
+    def embedding(self) -> str | None:
+        """The initializer that holds the embedding, where it is not the head's."""
+        gather = self._nodes.get(EMBEDDING)
+        return gather.input[0] if gather is not None and gather.input[0] in self._read else None
+
+    def look_up(self, table: str, blocks: Blocks) -> None:
+        """Look tokens up in blocks instead of an embedding of its own."""
+        self._gather(self._add(table, blocks), blocks)
 
     def finish(self) -> None:
         """Put the new nodes first, and drop what nobody reads any more."""
@@ -127,9 +140,13 @@ class _Surgeon:
         turned = next((n for n in self._graph.node if list(n.input) == [weight]), None)
         if gather is None or turned is None or gather.input[0] != turned.output[0]:
             return
-        rows = blocks.values.shape[0]
-        flat = f"{weight}.rows"
-        shape = self._tensor(f"{weight}.shape", np.array([rows, -1]))
+        self._gather(inputs, blocks)
+        self._graph.node.remove(turned)
+
+    def _gather(self, inputs: list[str], blocks: Blocks) -> None:
+        gather = self._nodes[EMBEDDING]
+        flat = f"{inputs[0]}.rows"
+        shape = self._tensor(f"{inputs[0]}.shape", np.array([blocks.values.shape[0], -1]))
         self._casts.append(_node("Reshape", [inputs[0], shape], flat))
         self._become(
             gather,
@@ -140,7 +157,6 @@ class _Surgeon:
             gather_axis=0,
             quantize_axis=1,
         )
-        self._graph.node.remove(turned)
 
     def _add(self, name: str, blocks: Blocks) -> list[str]:
         """Values, scales and zero points as initializers.

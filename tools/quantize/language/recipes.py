@@ -17,6 +17,7 @@ from tools.quantize.language.weights import Blocks, Floats, compensated, nearest
 
 TEXTS = "calibration.json"  # token ids beside the float graph
 LAYERS = "layers.json"
+ENDS = frozenset({graph.HEAD, graph.EMBEDDING})
 SPARED = 0.1  # of the matrices, each time that some are spared
 
 
@@ -54,7 +55,7 @@ class Weights:
 
     def sparing(self, layers: Sequence[LayerError]) -> "Weights | None":
         """With the next tenth of the matrices at 8 bits."""
-        left = [layer.name for layer in layers if layer.name not in self.wide | {graph.HEAD}]
+        left = [layer.name for layer in layers if layer.name not in self.wide | ENDS]
         if self.bits == 8 or not left:
             return None
         more = left[: max(1, round(SPARED * len(layers)))]
@@ -85,12 +86,13 @@ class _Maker:
         if matrix.shape[1] % self.recipe.block:
             return None  # no whole number of blocks
         blocks = self._blocks(node, np.ascontiguousarray(matrix))
-        self.errors.append(LayerError(node, "MatMul", _sqnr_db(matrix, blocks.dequantized())))
+        kind = "Gather" if node == graph.EMBEDDING else "MatMul"
+        self.errors.append(LayerError(node, kind, _sqnr_db(matrix, blocks.dequantized())))
         return blocks
 
     def _blocks(self, node: str, matrix: Floats) -> Blocks:
         recipe = self.recipe
-        bits = recipe.head if node == graph.HEAD else 8 if node in recipe.wide else recipe.bits
+        bits = recipe.head if node in ENDS else 8 if node in recipe.wide else recipe.bits
         curvature = self.curvatures.get(self.inputs.get(node, ""))
         if bits == 4 and curvature is not None:
             return compensated(matrix, curvature, bits=bits, block=recipe.block)

@@ -113,7 +113,8 @@ def test_a_larger_model_computes_what_its_original_does(name: str, tmp_path: Pat
     small.mkdir()
     made = Weights("int4", "", head=8).build(artifact(target), small, silent)
     assert np.corrcoef(logits(made), expected)[0, 1] > 0.95
-    assert made.size < 0.35 * _float16_bytes(target)
+    # Two layers are little beside an embedding and a head of 8 bits each.
+    assert made.size < 0.56 * _float16_bytes(target)
 
 
 def _float16_bytes(folder: Path) -> float:
