@@ -107,6 +107,12 @@ class ModelRepository:
             raise _unknown(name, version)
         return {"model_stats": [self._statistics(*labels) for labels in chosen]}
 
+    def _executions(self, answered: int, name: str, version: str) -> int:
+        """Runs of the model: joined requests share one."""
+        runs = self._inference.batches.series().get((name, version), 0.0)
+        joined = self._inference.batched.series().get((name, version), 0.0)
+        return max(answered - int(joined) + int(runs), 0)
+
     def _statistics(self, name: str, version: str) -> ModelStatistics:
         found = self._inference.seconds.series().get((name, version))
         count = sum(found.counts) if found else 0
@@ -118,7 +124,7 @@ class ModelRepository:
             "name": name,
             "version": version,
             "inference_count": count,
-            "execution_count": count,
+            "execution_count": self._executions(count, name, version),
             "inference_stats": {"success": success, "fail": {"count": int(failed), "ns": 0}},
             "batch_stats": [],
         }

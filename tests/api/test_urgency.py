@@ -54,7 +54,9 @@ async def test_what_comes_while_the_model_runs_shares_its_next_run(serve: Serve)
         session.gate.set()
         replies = await asyncio.gather(first, *others)
         text = (await api.call("GET", "/metrics")).body.decode()
+        statistics = (await api.call("GET", "/v2/models/echo/stats")).json()["model_stats"][0]
     assert session.runs == 2
+    assert (statistics["inference_count"], statistics["execution_count"]) == (7, 2)
     assert [reply.json()["outputs"][0]["data"] for reply in replies] == [
         [value] * 4 for value in range(1, 8)
     ]
