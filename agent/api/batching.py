@@ -5,7 +5,6 @@ model's manifest asks for it does a request wait for others to come.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from agent.api.ports import ManifestPort
+from agent.api.urgency import USUAL_LEVEL
 from agent.errors import BadModel, EngineFailed
 from agent.types import Array, Tensors, TensorSpec
 
@@ -120,6 +120,7 @@ class _Waiting:
     tensors: Tensors
     rows: int
     form: tuple[Any, ...]
+    level: int
     told: "asyncio.Future[dict[str, Array]]"
 
 
@@ -145,18 +146,18 @@ class Batcher:
         self._note = note
         self._settings = settings
         self._execute = execute
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: list[_Waiting] = []
         self._task: asyncio.Task[None] | None = None
 
-    async def run(self, tensors: Tensors) -> dict[str, Array]:
-        """Outputs for one request. Raises as the model's run does."""
+    async def run(self, tensors: Tensors, level: int = USUAL_LEVEL) -> dict[str, Array]:
+        """Outputs for one request; a lower level goes first. Raises as the model's run does."""
         first = next(iter(tensors.values()))
         form = tuple((name, a.dtype, a.shape[1:]) for name, a in tensors.items())
         rows = {a.shape[0] for a in tensors.values()}
         if len(rows) != 1:  # let the model say what it thinks of that
             return await self._execute(tensors)
         told: asyncio.Future[dict[str, Array]] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(tensors, first.shape[0], form, told))
+        self._waiting.append(_Waiting(tensors, first.shape[0], form, level, told))
         if self._task is None:
             self._task = asyncio.create_task(self._work(), name="batches")
         return await told
@@ -176,16 +177,14 @@ class Batcher:
         return sum(item.rows for item in self._waiting) >= wanted[-1]
 
     def _take(self) -> list[_Waiting]:
-        """The next run's requests: of one form, in the order of arrival; those that left are not."""
-        while self._waiting and self._waiting[0].told.done():
-            self._waiting.popleft()
-        if not self._waiting:
-            return []
-        form = self._waiting[0].form
-        alike = [item for item in self._waiting if item.form == form and not item.told.done()]
-        chosen = alike[: batch_size([item.rows for item in alike], self._settings)]
+        """The next run's requests: of one form, the most urgent first; those that left are not."""
+        here = sorted(
+            (item for item in self._waiting if not item.told.done()), key=lambda item: item.level
+        )
+        alike = [item for item in here if item.form == here[0].form]
+        chosen = alike[: batch_size([item.rows for item in alike], self._settings)] if here else []
         taken = set(map(id, chosen))
-        self._waiting = deque(item for item in self._waiting if id(item) not in taken)
+        self._waiting = [item for item in here if id(item) not in taken]
         return chosen
 
     async def _answer(self, chosen: list[_Waiting]) -> None:

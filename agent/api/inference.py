@@ -134,7 +134,7 @@ class Inference:
         started = perf_counter()
         if served.batches is not None and not callable(work):
             with self._admission.place():
-                outputs = await self._batcher(served).run(work)
+                outputs = await self._batcher(served).run(work, prepared.priority or USUAL_LEVEL)
             return served.answer(outputs, prepared, started, call.shared)
         run = work if callable(work) else partial(served.model.run, work)
         urgency = Urgency(prepared.priority or USUAL_LEVEL, deadline)

@@ -91,6 +91,25 @@ async def test_one_that_leaves_takes_no_place_in_a_run() -> None:
     assert model.sizes == [1, 1]
 
 
+async def test_the_most_urgent_are_in_the_next_run() -> None:
+    model = Model()
+    batcher = Batcher(BatchSettings(most=2), model.run)
+    first = asyncio.create_task(batcher.run(request(0)))
+    await asyncio.sleep(0.01)
+    ended: list[int] = []
+
+    async def ask(level: int) -> None:
+        await batcher.run(request(level), level)
+        ended.append(level)
+
+    tasks = [asyncio.create_task(ask(level)) for level in (9, 2, 1, 2)]
+    await asyncio.sleep(0)
+    model.go.set()
+    await asyncio.gather(first, *tasks)
+    assert ended[:2] == [2, 1] or ended[:2] == [1, 2]
+    assert ended[-1] == 9
+
+
 async def test_a_request_waits_for_others_where_the_model_asks_for_it() -> None:
     model = Model()
     model.go.set()
