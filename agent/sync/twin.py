@@ -23,6 +23,7 @@ from agent.store.twin import TwinRow
 from agent.sync.desired import MAX_BYTES, Group, Path, Rejected, nested, pointer, settle
 from agent.sync.link import Incoming, Link
 from agent.sync.merge_patch import merge
+from agent.sync.pace import Pace
 from agent.sync.topics import Topics
 from agent.types import Event
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RETRY_S = 5.0  # until a failing disk, or a link that is full, is tried again
+PER_SECOND = 5.0  # documents looked at, on average: each is a commit and a report
 
 
 class Document(msgspec.Struct, forbid_unknown_fields=True):
@@ -68,6 +70,7 @@ class Twin:
         self._inbox: asyncio.Queue[Incoming] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._was_connected = False
+        self._pace = Pace(8 * PER_SECOND, clock.monotonic())
 
     def start(self, link: Link) -> None:
         """Listen; what comes waits until there are settings to apply it to."""
@@ -105,6 +108,9 @@ class Twin:
     async def _work(self) -> None:
         while True:
             message = await self._inbox.get()
+            if (delay_s := self._pace.delay(self._clock.monotonic())) > 0:
+                await self._clock.sleep(delay_s)  # the broker holds the others back meanwhile
+            self._pace.take(1)
             try:
                 await self._take(message.payload)
             except Exception:  # a mistake of ours must not silence the device

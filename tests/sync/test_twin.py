@@ -1,5 +1,6 @@
 """The twin: applied once, kept over a restart, reported with every connection."""
 
+import asyncio
 import json
 
 import pytest
@@ -169,3 +170,13 @@ async def test_versions_of_reports_only_rise_also_over_a_restart(device, tmp_pat
     second = await again.desire({"version": 2, "desired": {}})
     assert second["version"] > first["version"]
     await again.close()
+
+
+async def test_a_flood_of_documents_wears_no_flash_card_out(device):
+    """Whoever may publish there could otherwise have the device write without end."""
+    before = device.database.commits
+    for _ in range(500):
+        device.link.receive(TOPICS.desired, b"rubbish", device._ack)
+    await asyncio.sleep(0.5)
+    assert device.database.commits - before <= 20
+    assert device.acked <= 20
