@@ -85,7 +85,7 @@ def _split(given: str, known: Sequence[str]) -> tuple[str, str]:
     for name in known:
         if given.startswith(f"{name}="):
             return name, given[len(name) + 1 :]
-    if len(known) == 1 and (given == "-" or given.startswith("[") or Path(given).exists()):
+    if len(known) == 1 and ("=" not in given or given.startswith("[") or Path(given).exists()):
         return known[0], given
     names = ", ".join(known)
     raise BadPayload("names no input", where=given[:80], hint=f"The inputs are: {names}")

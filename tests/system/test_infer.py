@@ -101,7 +101,7 @@ def test_outputs_go_into_files(daemon: Device, infer: Infer, window: Array, name
     [
         ((), b"", "window: the input is missing. There are: window (INT8 [-1, 3, 32])"),
         (("-i", "x=[1]"), b"", "names no input. The inputs are: window"),
-        (("-i", "gone.npy"), b"", "names no input"),
+        (("-i", "gone.npy"), b"", "gone.npy: there is no such file"),
         (("-i", "window=gone.npy"), b"", "gone.npy: there is no such file"),
         (("-i", "-"), b"", "is empty"),
         (("-i", "-"), b"\x93NUMPY rubbish", "not a NumPy array"),
