@@ -135,6 +135,7 @@ class LinkThread:
     def __exit__(self, *_: object) -> None:
         self.run(self._download.close())
         self.run(self.link.close())
+        self.run(_end_tasks())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -197,3 +198,11 @@ async def _first_connection(link: Link) -> None:
         await asyncio.sleep(_LOOK_S)
         if link.state == "waiting":  # a fall-back to another version of MQTT does not wait
             raise _no_connection(link)
+
+
+async def _end_tasks() -> None:
+    """Whoever was interrupted while it waited left its work behind."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)

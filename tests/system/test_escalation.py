@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -25,7 +26,7 @@ class Person:
 
     def __init__(self, directory: Path, broker: Mosquitto) -> None:
         inbox = str(directory / "inbox.json")
-        self._environment = {
+        self.environment = {
             **os.environ, "EDGE_FLEET_MQTT": broker.url, "EDGE_FLEET_INBOX": inbox,
             "PYTHONPATH": str(ROOT),
         }  # fmt: skip
@@ -33,7 +34,7 @@ class Person:
     def run(self, *arguments: str) -> str:
         done = subprocess.run(
             [sys.executable, "-m", "tools.fleet", "escalations", *arguments],
-            env=self._environment, capture_output=True, text=True, timeout=60, check=False,
+            env=self.environment, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -87,3 +88,18 @@ def test_an_answer_given_while_the_device_was_off_is_there_when_it_comes_back(
     eventually(answered, what="the answer")
     repeat = device.post("/api/escalations", json.dumps(QUESTION).encode())
     assert (repeat.status, repeat.json["answer"]) == (200, "7")
+
+
+def test_following_ends_without_a_trace_when_it_is_interrupted(
+    broker: Mosquitto, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "tools.fleet", "escalations", "list", "--follow"]
+    process = subprocess.Popen(
+        command, env=Person(tmp_path, broker).environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    process.stdout.readline()  # the list is there, and it waits
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors.strip()) == (130, "")
