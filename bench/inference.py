@@ -27,6 +27,7 @@ from agent.clock import SystemClock
 from agent.engines.base import NUMPY_DTYPES, EngineOptions, Session
 from agent.engines.catalog import load_session
 from agent.types import Tensors, TensorSpec
+from bench.grpc_client import RawClient, infer_request
 from bench.report import Row, Table
 
 CLIENTS = 8
@@ -52,6 +53,8 @@ def run(quick: bool) -> Table:
         [
             *_added(times, "binary", 4),
             *_added(times, "json", 5),
+            *_added(times, "grpc", 7),
+            *_clients_own(times),
             _rate("1 client", len(times["binary"]) / sum(times["binary"]), inside),
             _rate(f"{CLIENTS} clients", together, inside),
             Row(f"bare ping-pong, {CLIENTS} clients", bare, "requests/s"),
@@ -87,6 +90,15 @@ def _added(times: dict[str, list[float]], kind: str, most: int) -> Iterator[Row]
     yield Row(f"{kind}, 1 client: p99", _us(times[kind], 0.99), "µs")
 
 
+def _clients_own(times: dict[str, list[float]]) -> Iterator[Row]:
+    if "tritonclient" in times:
+        yield Row(
+            "gRPC by tritonclient, its own cost included: p50",
+            _us(times["tritonclient"], 0.5),
+            "µs",
+        )
+
+
 def _rate(name: str, rate: float, inside: float) -> Row:
     return Row(f"binary, {name}", rate, "requests/s", "in process", inside, rate / inside)
 
@@ -107,6 +119,7 @@ class Load:
     elements: int
     binary: bytes
     json: bytes
+    grpc: bytes
     answer: int  # bytes of the answer to `binary`
 
     @classmethod
@@ -129,6 +142,7 @@ class Load:
             values.size,
             _post(text + values.tobytes(), f"Inference-Header-Content-Length: {len(text)}\r\n"),
             _post(plain, ""),
+            infer_request("bench", spec.name, spec.dtype, shape, values.tobytes()),
             sum(array.nbytes for array in session.run({spec.name: values}).values()),
         )
 
@@ -194,7 +208,7 @@ def install(model: Path, session: Session, directory: Path) -> None:
     registry.provision(repository.root_bytes())
     registry.install(str(directory / "repository"), "bench")
     (directory / "edge-agent.toml").write_text(
-        '[device]\nid = "bench"\nstate = "state"\n[api]\nsocket = "agent.sock"\n'
+        '[device]\nid = "bench"\nstate = "state"\n[api]\nsocket = "agent.sock"\ngrpc = true\n'
         '[models]\npreload = ["bench"]\n[daemon]\nlog_level = "warning"\n'
     )
 
@@ -254,12 +268,16 @@ def one_client(
 ) -> dict[str, list[float]]:
     """Seconds of each request, by what was asked; in turns, the first round not counted."""
     served, bare = connect(places["served"]), connect(places["bare"])
+    grpc = places["served"].with_name("agent.sock.grpc")
     asks: dict[str, Callable[[], object]] = {
         "bare": lambda: _exchange_bare(bare, load.binary, load.answer + HEAD),
         "inside": lambda: load.session.run(load.tensors),
         "binary": lambda: exchange(served, load.binary),
         "json": lambda: exchange(served, load.json),
+        "grpc": RawClient(connect(grpc), load.grpc).exchange,
     }
+    if (ask := tritons_client(load, grpc)) is not None:
+        asks["tritonclient"] = ask
     times: dict[str, list[float]] = {name: [] for name in asks}
     for number in range(rounds + 1):
         for name, ask in asks.items():
@@ -267,6 +285,19 @@ def one_client(
             if number:
                 times[name] += measured
     return times
+
+
+def tritons_client(load: Load, path: Path) -> Callable[[], object] | None:
+    """The same by Triton's own client; None where it is not installed."""
+    try:
+        import tritonclient.grpc as triton
+    except ImportError:
+        return None
+    client = triton.InferenceServerClient(f"unix:{path}")
+    (name, values), spec = next(iter(load.tensors.items())), load.session.inputs[0]
+    given = triton.InferInput(name, values.shape, spec.dtype)
+    given.set_data_from_numpy(values)
+    return lambda: client.infer("bench", [given])
 
 
 def timed(ask: Callable[[], object]) -> float:

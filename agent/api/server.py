@@ -1,6 +1,7 @@
 """The local API as one thing that starts and stops."""
 
 import socket
+from importlib.util import find_spec
 from pathlib import Path
 
 from agent.api.http.router import Router
@@ -10,6 +11,7 @@ from agent.api.passing import Passing
 from agent.api.routes import routes
 from agent.api.service import Service
 from agent.api.settings import ApiSettings
+from agent.errors import EngineMissing
 
 
 class ApiServer:
@@ -44,6 +46,8 @@ class ApiServer:
         """
         await self._http.start()
         try:
+            if self._settings.grpc:
+                await self._start_grpc()
             listener = open_listener(self._settings, self.descriptors, socket.SOCK_SEQPACKET)
         except BaseException:
             await self._http.close(0)
@@ -51,6 +55,21 @@ class ApiServer:
         self._inode = self.descriptors.lstat().st_ino
         self._passing = Passing(self._service.regions, self._http.caller_of)
         self._passing.start(listener)
+
+    async def _start_grpc(self) -> None:
+        """The second socket; what it needs is loaded here and not before."""
+        for library in ("hpack", "google.protobuf"):
+            if not _installed(library):
+                raise EngineMissing(
+                    f"{library} is not installed",
+                    where="api.grpc",
+                    hint="pip install 'edge-agent[grpc]'",
+                )
+        from agent.api.grpc.connection import GrpcConnection
+        from agent.api.grpc.methods import Methods
+
+        methods = Methods(self._service)
+        await self._http.listen_beside(".grpc", lambda: GrpcConnection(self._http, methods))
 
     async def close(self, deadline_s: float = 5.0) -> None:
         """Answer what has arrived until the deadline, then cut off. Idempotent."""
@@ -61,3 +80,10 @@ class ApiServer:
             self._passing.close()
             self._passing = None
         self._service.close()
+
+
+def _installed(library: str) -> bool:
+    try:
+        return find_spec(library) is not None
+    except ModuleNotFoundError:  # of a package whose parent is missing
+        return False

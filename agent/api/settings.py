@@ -19,6 +19,7 @@ class ApiSettings:
 
     Attributes:
         socket: path of the Unix socket, at most 92 bytes long.
+        grpc: serve the Open Inference Protocol by gRPC too, on a second socket named as the first with .grpc.
         owner: user that owns the socket file; empty for the daemon's own.
         group: group that may connect; empty for the daemon's own.
         mode: permissions of the socket file, octal digits.
@@ -52,6 +53,7 @@ class ApiSettings:
     """
 
     socket: Path = Path("/run/edge-agent/agent.sock")
+    grpc: bool = False
     owner: str = ""
     group: str = ""
     mode: str = "0660"
@@ -86,7 +88,7 @@ class ApiSettings:
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
-            if isinstance(value, int | float) and value <= 0:
+            if type(value) in {int, float} and value <= 0:
                 raise BadConfig("must be above 0", where=item.name)
         if len(bytes(self.socket)) > 92:
             raise BadConfig(

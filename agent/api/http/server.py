@@ -5,7 +5,9 @@ import logging
 import math
 import socket
 import struct
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
 
 from agent.api.callers import Caller, Role, Roles
 from agent.api.http.connection import Connection
@@ -13,7 +15,7 @@ from agent.api.http.limits import Limits
 from agent.api.http.messages import Request
 from agent.api.http.router import Router
 from agent.api.http.socketfile import BACKLOG, open_listener, remove
-from agent.api.rates import Accounts, Refusals
+from agent.api.rates import Account, Accounts, Refusals
 from agent.api.settings import ApiSettings
 from agent.api.tokens import NOBODY, Tokens
 from agent.errors import AgentError, Forbidden, NotReachable, NotReady, TooMany
@@ -30,6 +32,22 @@ REQUESTS = ("edge_agent_api_requests_total", "Requests by route and status", ("r
 SWEEP_EVERY_S = 0.05  # at most so often
 
 _log = logging.getLogger(__name__)
+
+
+class Served(Protocol):
+    """A connection, whichever protocol it speaks.
+
+    Attributes:
+        deadline: loop time after which `expire` is called.
+        account: of the caller that connected.
+    """
+
+    deadline: float
+    account: Account
+
+    def expire(self) -> None: ...
+    def finish(self) -> None: ...
+    def abort(self) -> None: ...
 
 
 class HttpServer:
@@ -52,12 +70,13 @@ class HttpServer:
         self.tcp_port = 0
         self._settings = settings
         self._roles = Roles(settings)
-        self._connections: set[Connection] = set()
+        self._connections: set[Served] = set()
         self._accounts = Accounts(settings, Refusals(metrics))
         self._nobody = self._accounts.of_nobody()
         self._empty = asyncio.Event()
         self._sweep: asyncio.TimerHandle | None = None
         self._servers: list[asyncio.Server] = []
+        self._beside: list[tuple[Path, int]] = []
         self._requests = metrics.counter(*REQUESTS)
         self._refusals = metrics.counter(
             "edge_agent_api_refusals_total", "Connections ended for what was sent", ("status",)
@@ -92,6 +111,19 @@ class HttpServer:
         if self._settings.tcp:
             await self._start_tcp()
 
+    async def listen_beside(self, suffix: str, make: "Callable[[], asyncio.Protocol]") -> None:
+        """Listen on a second Unix socket, named as the first with a suffix, for another protocol.
+
+        Its connections count among the server's own. Raises as `start`.
+        """
+        first = self._settings.socket
+        path = first.with_name(first.name + suffix)
+        listener = open_listener(self._settings, path)
+        self._beside.append((path, path.lstat().st_ino))
+        server = await self.loop.create_unix_server(make, sock=listener, backlog=BACKLOG)
+        self._servers.append(server)
+        _log.info("listening on %s", path)
+
     async def _start_tcp(self) -> None:
         host, port = self._settings.tcp_address()
         tokens = Tokens(self._settings.tokens, self._accounts.of_token)
@@ -124,6 +156,8 @@ class HttpServer:
             return
         self.stopping = True
         remove(self._settings.socket, self._inode)
+        for path, inode in self._beside:
+            remove(path, inode)
         while self._servers:
             self._servers.pop().close()
         for connection in list(self._connections):
@@ -146,7 +180,7 @@ class HttpServer:
     # What connections say
 
     def connected(
-        self, connection: Connection, transport: asyncio.Transport
+        self, connection: Served, transport: asyncio.Transport
     ) -> tuple[Caller, AgentError | None]:
         """Who calls, and why the connection must not stay, if so."""
         caller = self._caller(transport)
@@ -154,7 +188,7 @@ class HttpServer:
         connection.account = caller.account
         return caller, self._objection(caller)
 
-    def disconnected(self, connection: Connection) -> None:
+    def disconnected(self, connection: Served) -> None:
         """The connection is gone."""
         self._connections.discard(connection)
         connection.account.connections -= 1
@@ -164,6 +198,10 @@ class HttpServer:
     def answered(self, request: Request, status: int) -> None:
         """A request got an answer."""
         self._requests.inc(1, request.route.pattern, str(status))
+
+    def counted(self, route: str, status: str) -> None:
+        """A call of another protocol got an answer."""
+        self._requests.inc(1, route, status)
 
     def refused(self, status: int) -> None:
         """A connection is ended for what was sent on it."""
