@@ -164,6 +164,8 @@ def first_line(error: BaseException) -> str:
 
 
 def _fits(actual: tuple[int, ...], shape: tuple[int, ...]) -> bool:
-    return len(actual) == len(shape) and all(
-        want in (-1, have) for have, want in zip(actual, shape, strict=True)
-    )
+    if len(actual) != len(shape):
+        return False
+    if actual[1:] == shape[1:]:  # the usual case, a free batch, without a loop
+        return shape[0] in {-1, actual[0]}
+    return all(want in {-1, have} for have, want in zip(actual, shape, strict=True))

@@ -18,6 +18,9 @@ _log = logging.getLogger(__name__)
 #: A call waits for a start that is due within so long; later than that it fails at once, seconds.
 WORTH_WAITING_S = 3.0
 
+#: What the start itself may take meanwhile, on a slow or busy device, seconds.
+START_S = 20.0
+
 #: Verifies a package again, and gives the files that a worker needs of it.
 Files: TypeAlias = Callable[[], Mapping[str, bytes]]
 
@@ -108,7 +111,7 @@ class Worker:
         """
         pause_s = self._due - time.monotonic()
         if pause_s <= WORTH_WAITING_S:
-            self._standing.wait(WORTH_WAITING_S + max(pause_s, 0.0))
+            self._standing.wait(START_S + max(pause_s, 0.0))
         process = self._process
         if process is not None:
             return process
