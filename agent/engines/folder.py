@@ -72,6 +72,14 @@ class LentFolder:
             view = view[os.write(descriptor, view) :]
 
 
+def release_unused() -> None:
+    """Have the allocator give back what a load has left: weights as they came, parsed files."""
+    import ctypes
+
+    with contextlib.suppress(AttributeError):  # an allocator other than glibc's keeps nothing
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def _parent(size: int) -> Path:
     places = (MEMORY, os.environ.get("RUNTIME_DIRECTORY", ""), tempfile.gettempdir())
     for place in filter(None, places):

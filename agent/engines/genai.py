@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from agent.engines.base import EngineOptions, first_line
 from agent.engines.constraints import check
 from agent.engines.conversations import Slot, Slots, Tokens
-from agent.engines.folder import LentFolder
+from agent.engines.folder import LentFolder, release_unused
 from agent.engines.generation import (
     ChatMessage,
     Chosen,
@@ -275,6 +275,7 @@ class _Runtime:
                 f"onnxruntime-genai cannot load the model: {first_line(error)}"
             ) from error
         self._folder.withdraw(loaded)
+        release_unused()
         self.begin = int(self._tokenizer.bos_token_id)
         self.ends = frozenset(map(int, self._tokenizer.eos_token_ids))
 
