@@ -11,7 +11,7 @@ from agent.types import Array, Tensors, TensorSpec
 
 TIMED_RUNS = 3  # the fastest of so many is what a run typically takes
 BATCH_ROWS = 8  # requests that are joined to see what a batch gains
-WORTH_JOINING_S = (150e-6, 0.25)  # runs so long: shorter ones cost less than joining them would
+WORTH_JOINING_S = (100e-6, 0.25)  # runs so long: shorter ones cost less than joining them would
 
 Run = Callable[[Tensors], Mapping[str, Array]]
 
