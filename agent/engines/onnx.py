@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 from agent.engines.base import EngineOptions, Session, load_error
-from agent.errors import BadModel
+from agent.errors import BadModel, BadTensor
 from agent.types import Array, DType, TensorSpec
 
 DTYPES: Mapping[str, DType] = {
@@ -63,14 +65,31 @@ class OnnxSession(Session):
         super().__init__(_specs(session.get_inputs()), _specs(session.get_outputs()))
         self._session = session
         self._input_names = tuple(spec.name for spec in self.inputs)
+        self._texts = [i for i, spec in enumerate(self.inputs) if spec.dtype == "BYTES"]
 
     def _run(self, arrays: Sequence[Array]) -> Sequence[Array]:
+        if self._texts:
+            arrays = [_text(a) if a.dtype == np.object_ else a for a in arrays]
         feed = dict(zip(self._input_names, arrays, strict=True))
         results: Sequence[Array] = self._session.run(self._output_names, feed)
         return results
 
     def _close(self) -> None:
         del self._session
+
+
+def _text(array: Array) -> Array:
+    """Strings as the runtime takes them: of bytes it would make their Python notation.
+
+    Raises:
+        BadTensor: an element is not UTF-8.
+    """
+    texts = np.empty(array.size, np.object_)
+    try:
+        texts[:] = [v.decode() if isinstance(v, bytes) else v for v in array.ravel().tolist()]
+    except UnicodeDecodeError as error:
+        raise BadTensor("an element is not UTF-8 text") from error
+    return texts.reshape(array.shape)
 
 
 @cache

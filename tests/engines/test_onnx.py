@@ -92,3 +92,16 @@ def test_weights_in_another_file_are_refused(
         model = onnx_model("Add", inputs=("x", "w"), initializers=part)
         with pytest.raises(BadModel):
             load_session("onnx", model, OPTIONS)
+
+
+def test_strings_are_text_to_the_runtime_and_come_back_as_they_were() -> None:
+    session = load_session("onnx", onnx_model("Identity", dtype=8), EngineOptions())
+    given = np.array([["a", "", "ü", "b"]], np.object_)
+    as_bytes = np.array([[v.encode() for v in given[0]]], np.object_)
+    assert session.run({"x": as_bytes})["y"].tolist() == given.tolist()
+
+
+def test_strings_that_are_no_text_are_refused() -> None:
+    session = load_session("onnx", onnx_model("Identity", dtype=8), EngineOptions())
+    with pytest.raises(BadTensor, match="UTF-8"):
+        session.run({"x": np.array([[b"\xff", b"", b"", b""]], np.object_)})
