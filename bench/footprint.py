@@ -10,7 +10,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from bench.report import Row, Table
 from tests.support.device import ROOT, Device, install_models
 
 PACKAGE = ROOT / "models" / "pump-anomaly"
+CROWD = 1_000  # connections
 SETTLE_S = 1.0  # seconds between ready and the look at the memory
 MIB = 1024  # KiB
 
@@ -46,6 +47,7 @@ def run(quick: bool) -> Table:
         models = install_models(Path(directory) / "models", [PACKAGE])
         bare = [_start(Path(directory) / f"bare-{n}", "", None) for n in range(starts)]
         full = [_start(Path(directory) / f"full-{n}", PIPELINE, models) for n in range(starts)]
+        crowded = [_crowd(Path(directory) / f"crowd-{n}") for n in range(1 if quick else 3)]
     return Table(
         "Footprint of the daemon",
         [
@@ -58,9 +60,30 @@ def run(quick: bool) -> Table:
                 [f.pss_mib for f in full],
                 110,
             ),
+            _row(f"memory (PSS) added by {CROWD:,} idle connections", "MiB", crowded, 20),
         ],
         [f"Medians of {starts} starts; files in the page cache."],
     )
+
+
+def _crowd(directory: Path) -> float:
+    """MiB that idle connections add, each of which has asked once."""
+    device = Device(directory)
+    directory.mkdir(parents=True)
+    device.start()
+    ask = b"GET /healthz HTTP/1.1\r\nHost: d\r\n\r\n"
+    try:
+        with ExitStack() as stack:
+            before = pss_mib(device.pid)
+            for _ in range(CROWD):
+                client = stack.enter_context(socket.socket(socket.AF_UNIX))
+                client.connect(str(device.socket))
+                client.sendall(ask)
+                client.recv(4096)
+            time.sleep(SETTLE_S)
+            return pss_mib(device.pid) - before
+    finally:
+        device.kill()
 
 
 def pss_mib(pid: int) -> float:
