@@ -118,11 +118,11 @@ def _summed(counts: dict[str, int]) -> tuple[int, int, int]:
 
 @contextlib.contextmanager
 def collecting(broker: Mosquitto) -> Iterator[tuple[Receiver, list[bytes]]]:
-    """What the device sends, but for its status, and an account of it."""
+    """What the device sends from its outbox, and an account of it; not what is retained about it."""
     payloads: list[bytes] = []
 
     def keep(topic: str, payload: bytes) -> None:
-        if not topic.endswith("/status"):
+        if not topic.endswith(("/status", "/twin/reported")):
             payloads.append(payload)
 
     with Receiver(broker.url, "edge/d/dev-1/#", on_new=keep) as receiver:
