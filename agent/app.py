@@ -26,6 +26,7 @@ from agent.errors import AgentError, NotReady, StorageFailed
 from agent.identity.enrolment import Enrolment
 from agent.identity.folder import IdentityFolder
 from agent.identity.renewal import Renewal
+from agent.memory import settle
 from agent.notify import notify
 from agent.pipelines.runner import Pipelines
 from agent.pipelines.sources.mqtt import MqttSource
@@ -298,6 +299,7 @@ async def _serve(app: App) -> None:
     await _unless(stop, app.start())
     if not stop.is_set():
         notify("READY=1")
+        settle()
         await stop.wait()
     notify("STOPPING=1")
     await _stop_in_time(app)
