@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from time import perf_counter
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from agent.api.admission import Admission
 from agent.api.batching import Batcher
@@ -21,6 +21,8 @@ from agent.types import Array, ModelRef, Tensors
 MAX_SERVED = 64  # models whose prepared requests are kept
 MAX_SWAPS = 5  # of a model during one request
 
+
+T = TypeVar("T")
 
 #: What is left to be done: a run on tensors, or the rest of one that is under way.
 Work: TypeAlias = Tensors | Callable[[], dict[str, Array]]
@@ -175,6 +177,19 @@ class Inference:
     def _failed(self, served: ServedModel, error: AgentError) -> None:
         ref = served.model.ref
         self.metrics.failures.inc(1, ref.name, ref.version, error.code)
+
+    async def beside(self, model: ModelPort, work: Callable[[], T]) -> T:
+        """Work with a loaded model, in a thread, as one of the requests that are under way.
+
+        Raises:
+            TooMany: too many requests are under way; and whatever the work raises.
+        """
+        apart = model.ref if model.isolated else None
+        try:
+            return await self._admission.admitted(work, Urgency(USUAL_LEVEL, math.inf), apart)
+        except AgentError as error:
+            self.metrics.failures.inc(1, model.ref.name, model.ref.version, error.code)
+            raise
 
     async def loaded(self, name: str, version: str | None) -> ModelPort:
         """A model, loaded if need be.

@@ -53,6 +53,10 @@ class ModelPort(Protocol):
     def memory(self) -> int:
         """Of its worker, bytes; 0 for a model that runs in the daemon."""
 
+    @property
+    def companions(self) -> Mapping[str, bytes]:
+        """Verified files that its task needs beside the session, by their path."""
+
     def run(self, tensors: Tensors) -> dict[str, Array]: ...
     def begin(
         self, tensors: Tensors, briefly_s: float

@@ -2,10 +2,12 @@
 
 from agent.api.http.messages import Route
 from agent.api.native import Native
+from agent.api.openai.embeddings import Embeddings
 from agent.api.openai.routes import OpenAi
 from agent.api.openapi import Document
 from agent.api.service import Service
 from agent.api.settings import ApiSettings
+from agent.api.texts import Texts
 from agent.api.v2 import OpenInference, Repository, SharedMemory
 from agent.api.verbosity import Logging
 
@@ -19,6 +21,7 @@ def routes(service: Service, settings: ApiSettings) -> list[Route]:
         *Logging().routes(),
         *Native(service, settings).routes(),
         *OpenAi(service).routes(),
+        *Embeddings(Texts(service.inference)).routes(),
         *_escalation_routes(service),
     ]
     return [*table, Document(table).route]

@@ -25,11 +25,16 @@ class LoadedModel:
         session: the engine's.
         typical_s: what a run takes, measured at load on a golden input or zeros, seconds.
         batch_gain: how many times more requests it answers per second in batches; 0 for not at all.
+        companions: verified files that its task needs beside the session, such as a tokenizer.
         used: when it last ran, on the monotonic clock, seconds.
     """
 
     def __init__(
-        self, manifest: Manifest, session: Session, example: Mapping[str, Array] | None = None
+        self,
+        manifest: Manifest,
+        session: Session,
+        example: Mapping[str, Array] | None = None,
+        companions: Mapping[str, bytes] | None = None,
     ) -> None:
         """Take a session whose tensors were checked.
 
@@ -37,10 +42,12 @@ class LoadedModel:
             manifest: of the package.
             session: becomes the model's own.
             example: inputs to measure with; zeros when there are none.
+            companions: become the model's own.
         """
         self.ref: ModelRef = manifest.ref
         self.manifest = manifest
         self.session = session
+        self.companions = companions or {}
         self.used = time.monotonic()
         self._doors = Doors()
         self._turn = threading.Lock()

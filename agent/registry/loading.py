@@ -17,6 +17,8 @@ from agent.trust.policy import check_tensors
 
 MIB = 1 << 20
 
+ENCODING = frozenset({"embedding", "text-classification"})  # tasks that read text themselves
+
 NEEDED = ("model", "data")  # roles of files that a worker is given
 
 
@@ -45,10 +47,18 @@ def load(registry: Registry, model: VerifiedModel, settings: ServingSettings) ->
     else:
         session = _isolated(registry, model, settings)
     try:
-        return LoadedModel(manifest, session, golden_inputs(manifest, model.files))
+        example = golden_inputs(manifest, model.files)
+        return LoadedModel(manifest, session, example, companions(manifest, model.files))
     except BaseException:
         session.close()
         raise
+
+
+def companions(manifest: Manifest, files: Mapping[str, bytes]) -> Mapping[str, bytes]:
+    """What stays in memory beside the session: an encoder's data files, nothing of other models."""
+    if manifest.task not in ENCODING:
+        return {}
+    return {file.path: files[file.path] for file in manifest.files if file.role == "data"}
 
 
 def _isolated(registry: Registry, model: VerifiedModel, settings: ServingSettings) -> Session:

@@ -79,6 +79,7 @@ class FakeModel:
         self.isolated = isolated
         self.batch_gain = batch_gain
         self.memory = 0
+        self.companions: Mapping[str, bytes] = {}
         self.ref = ModelRef(name, version)
         self.session = session
         self.typical_s = typical_s

@@ -20,7 +20,7 @@ from agent.tasks.generation.tools import MAX_TOOLS, Tool, compact, instructions,
 
 Tokens = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Stop = str | Annotated[list[str], Meta(max_length=MAX_STOPS)] | None
-T = TypeVar("T", bound="Common")
+T = TypeVar("T", bound=Struct)
 
 _OVERFLOW: Mapping[str | None, Literal["refuse", "trim"] | None] = {
     "auto": "trim",
