@@ -14,6 +14,7 @@ import numpy as np
 from agent.api.grpc import schema
 from agent.api.oip.elements import WIRE_DTYPES, write_strings
 from agent.errors import BadPayload, BadTensor
+from agent.varints import read_varint, varint
 
 MAX_KEPT = 64  # descriptions that are remembered
 MAX_KEPT_BYTES = 4096  # of a description that is remembered
@@ -85,7 +86,7 @@ class Codec:
                 self._answers[header] = described
         parts: list[bytes | memoryview] = [described]
         for tensor in binary:
-            parts += [_RAW_OUTPUT, _varint(len(tensor)), tensor]
+            parts += [_RAW_OUTPUT, varint(len(tensor)), tensor]
         return b"".join(parts)
 
     def _understood(self, described: bytes, raws: Sequence[bytes]) -> tuple[Asked, bytes | None]:
@@ -124,13 +125,13 @@ def split_raw(data: bytes) -> tuple[bytes, list[bytes]]:
     size = len(data)
     while at < size:
         start = at
-        tag, at = _read_varint(data, at)
+        tag, at = read_varint(data, at, "message")
         kind = tag & 7
         if kind == 2:
-            length, at = _read_varint(data, at)
+            length, at = read_varint(data, at, "message")
             end = at + length
         elif kind == 0:
-            _, end = _read_varint(data, at)
+            _, end = read_varint(data, at, "message")
         else:
             end = at + (8 if kind == 1 else 4)
         if end > size or kind not in {0, 1, 2, 5}:
@@ -143,28 +144,7 @@ def split_raw(data: bytes) -> tuple[bytes, list[bytes]]:
     return b"".join((*kept, data[first:])), raws
 
 
-def _read_varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while at < len(data) and shift < 70:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-    raise BadPayload("a number has no end", where="message")
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-_RAW_OUTPUT = _varint(_RAW_OUTPUTS)
+_RAW_OUTPUT = varint(_RAW_OUTPUTS)
 
 
 def _typed(request: Any) -> list[bytes]:

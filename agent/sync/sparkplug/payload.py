@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from agent.errors import BadPayload
+from agent.varints import read_varint, varint
 
 MAX_BYTES = 64 * 1024  # of a payload that is read
 MAX_METRICS = 1024  # of a payload that is read
@@ -89,21 +90,11 @@ def _value(kind: DataType, value: Value) -> bytes:
 
 
 def _varint(field: int, value: int) -> bytes:
-    return _number(field << 3) + _number(value)
+    return varint(field << 3) + varint(value)
 
 
 def _bytes(field: int, data: bytes) -> bytes:
-    return _number(field << 3 | 2) + _number(len(data)) + data
-
-
-def _number(value: int) -> bytes:
-    """Base-128, least significant group first."""
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    return varint(field << 3 | 2) + varint(len(data)) + data
 
 
 def booleans(payload: bytes) -> dict[str, bool]:
@@ -139,14 +130,14 @@ def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
     """Number and value of each field; fixed-size ones as their bytes."""
     at = 0
     while at < len(data):
-        key, at = _read(data, at)
+        key, at = read_varint(data, at, "payload")
         kind = key & 7
         if kind == 0:
-            value, at = _read(data, at)
+            value, at = read_varint(data, at, "payload")
             yield key >> 3, value
             continue
         if kind == 2:
-            size, at = _read(data, at)
+            size, at = read_varint(data, at, "payload")
         elif kind in {1, 5}:
             size = 8 if kind == 1 else 4
         else:
@@ -155,15 +146,3 @@ def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
             raise BadPayload("it is cut short", where="payload")
         yield key >> 3, data[at : at + size]
         at += size
-
-
-def _read(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while at < len(data) and shift < 70:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-    raise BadPayload("a number has no end", where="payload")
