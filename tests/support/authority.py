@@ -58,6 +58,10 @@ class Authority:
             ca.subject, request.subject, public, x509.random_serial_number(),
             now - timedelta(minutes=1), now + timedelta(days=self.days),
         )  # fmt: skip
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.public_key())
+        subject = x509.SubjectKeyIdentifier.from_public_key(public)
+        for identifier in (issuer, subject):  # Python 3.13 wants both
+            builder = builder.add_extension(identifier, critical=False)
         return builder.sign(key, hashes.SHA256())
 
     def answer_to(self, body: bytes) -> bytes:
