@@ -256,18 +256,21 @@ def _show_change(model: "InstalledModel", what: str, as_json: bool, config: "Con
 
 
 def _taken_over(ref: ModelRef, socket_path: Path) -> str:
-    """Have a running daemon that serves another version load this one; says what came of it."""
+    """Have a running daemon that has the model loaded load this version; says what came of it.
+
+    It follows activations by itself, a moment later: here it is waited for.
+    """
     from agent.api.client import Client
 
     client = Client(socket_path)
     try:
         found = client.get_json("/api/models")["models"]
         versions = {m["version"] for m in found if m["name"] == ref.name and m["state"] == "READY"}
-        if not versions - {ref.version}:
+        if not versions:
             return ""
         client.request("POST", f"/v2/repository/models/{ref.name}/load", b"{}")
     except NotReachable:
         return ""
     except AgentError as error:
         return f"The running daemon goes on with the version it has loaded: {error}\n"
-    return "The running daemon answers with it from now on; streams change at its next start.\n"
+    return "The running daemon answers with it from now on.\n"

@@ -18,6 +18,13 @@ from agent.store.connection import Connection, connect, is_corrupt
 from agent.store.migrate import migrate, user_version
 from agent.store.salvage_plain import copy_plain
 
+#: A number that a dying card changed is a sound page to SQLite.
+_UNBALANCED = """
+    SELECT count(*) FROM outbox_counts AS account
+    WHERE enqueued - delivered - evicted - expired - thinned - damaged
+        <> (SELECT count(*) FROM outbox WHERE outbox.class = account.class)
+"""
+
 CHECKED_BYTES = 32 << 20  # larger files are not read whole at start; damage is met when it is read
 CLASSES = (0, 1, 2)  # escalation, report, telemetry, as the tables number them
 KEPT_ASIDE = 2  # damaged files kept for a person to look at
@@ -176,6 +183,8 @@ def check_whole(connection: sqlite3.Connection) -> None:
     verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if verdict != "ok":
         raise _damaged(str(verdict))
+    if connection.execute(_UNBALANCED).fetchone()[0]:
+        raise _damaged("the account does not agree with the rows")
 
 
 def _check_inside(connection: sqlite3.Connection, path: Path) -> None:
@@ -272,7 +281,8 @@ def _copy_counts(source: sqlite3.Connection, target: sqlite3.Connection) -> int 
     except sqlite3.Error:
         rows = []
     sane = all(isinstance(n, int) and 0 <= n < _MOST for row in rows for n in row)
-    if len(rows) != len(CLASSES) or not sane:
+    known = {kind for (kind,) in target.execute("SELECT class FROM outbox_counts")}
+    if {row[0] for row in rows} != known or len(rows) != len(known) or not sane:
         target.executemany(
             "UPDATE outbox_counts SET enqueued = ? WHERE class = ?",
             [(count, kind) for kind, count in saved.items()],

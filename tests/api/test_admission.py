@@ -32,12 +32,12 @@ class Busy:
 
     def __init__(self, admission: Admission) -> None:
         self.go = threading.Event()
-        self.tasks = [
-            asyncio.create_task(admission.in_thread(self.go.wait))
-            for _ in range(admission._crew._size)
-        ]
+        self.alone = threading.Event()
+        kept = [self.alone, *[self.go] * (admission._crew._size - 1)]
+        self.tasks = [asyncio.create_task(admission.in_thread(event.wait)) for event in kept]
 
     async def end(self) -> None:
+        self.alone.set()
         self.go.set()
         await asyncio.gather(*self.tasks)
 
@@ -60,11 +60,10 @@ async def test_urgent_work_overtakes_what_waits() -> None:
     ]
     await asyncio.sleep(0)
     assert admission.waiting == len(levels)
-    await busy.end()
+    busy.alone.set()  # one thread, so that the order of beginning is that of ending
     await asyncio.gather(*waiting)
-    assert sorted(order) == sorted(levels)
-    assert order[0] == 1
-    assert order[-1] == 3
+    await busy.end()
+    assert order == [1, 1, 2, 3, 3]
     assert admission.running == 0
     admission.close()
 

@@ -281,3 +281,18 @@ async def test_cases_commands_and_the_log_move_with_the_rest(path):
     assert twin.read(connection).version == 4
     assert audit.verify(connection) == audit.Verdict(1, None)
     connection.close()
+
+
+def test_a_number_of_the_account_that_changed_is_noticed_and_mended(path):
+    """To SQLite the page is sound; the rows say otherwise."""
+    fill(path)
+    connection = connect(path)
+    connection.execute("UPDATE outbox_counts SET enqueued = enqueued - 1")
+    connection.close()
+    checkpoint(path)
+    mended, found = salvage.open_sound(path, FakeClock())
+    assert "does not agree" in found.reason
+    counts = read_counts(mended).total
+    (rows,) = mended.execute("SELECT count(*) FROM outbox").fetchone()
+    assert rows == counts.queued
+    mended.close()

@@ -153,7 +153,8 @@ async def test_a_document_of_the_wrong_shape_or_version_changes_nothing_and_is_r
 )  # fmt: skip
 async def test_bytes_that_are_no_document_change_nothing_and_are_reported(device, payload):
     report = await device.desire(None, raw=payload)
-    assert [part["path"] for part in report["rejected"]] == [""]
+    # How deep JSON is read depends on the Python; what is too deep is refused one way or the other.
+    assert [part["path"] for part in report["rejected"]] in ([""], ["/a"])
     assert device.applied == []
 
 

@@ -107,6 +107,7 @@ class WorkerProcess:
         self._closed = False
         self.useless = False
         self._group = make_group(job.limits, delegated())
+        self._ending = threading.Lock()
         self._process, self._control, self._lifeline = _spawn()
         self.pid = self._process.pid
         try:
@@ -214,11 +215,12 @@ class WorkerProcess:
         self._control.close()
         for lane in list(self._lanes):
             lane.close()
-        if self._lifeline >= 0:
-            os.close(self._lifeline)
-            self._lifeline = -1
-        if self._group is not None:
-            self._group.remove()
+        with self._ending:  # several calls may find it dead at once
+            if self._lifeline >= 0:
+                os.close(self._lifeline)
+                self._lifeline = -1
+            if self._group is not None:
+                self._group.remove()
 
     # Setting up
 
