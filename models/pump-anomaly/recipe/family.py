@@ -27,6 +27,7 @@ from tools.quantize.family import (
 from tools.quantize.onnx import graph
 from tools.quantize.onnx.compare import layer_errors
 from tools.quantize.onnx.edges import float_inside
+from tools.quantize.onnx.slim import NAMED, slim
 from tools.quantize.package import Draft, write_package
 from tools.quantize.tensors.samples import Samples
 from tools.quantize.tensors.session import opened, probe
@@ -49,8 +50,8 @@ class Throughout:
 
     def build(self, original: Artifact, directory: Path, progress: Progress) -> Artifact:
         made = quantized(self.model, self.windows)
-        (directory / MODEL).write_bytes(made.SerializeToString())
-        return Artifact(directory, {MODEL: "model"}, "onnx")
+        (directory / NAMED).write_bytes(made.SerializeToString())
+        return slim(Artifact(directory, {NAMED: "model"}, "onnx"), samples(self.windows))
 
     def sparing(self, layers: Sequence[LayerError]) -> Recipe | None:
         return None
@@ -98,8 +99,8 @@ class PumpFamily:
         return graph.parameters(onnx.load_model(str(artifact.model)))
 
     def worst_layers(self, original: Artifact, made: Artifact) -> Sequence[LayerError]:
-        models = (onnx.load_model(str(a.model)) for a in (original, made))
-        return layer_errors(*models, self._samples())
+        files = (original.model, made.directory / NAMED)
+        return layer_errors(*(onnx.load_model(str(file)) for file in files), self._samples())
 
     def probe(self, artifact: Artifact) -> Probe:
         return probe(artifact, self._samples())
@@ -107,16 +108,23 @@ class PumpFamily:
     def describe(self, artifact: Artifact) -> Description:
         return description(SHAPE, EDGES, self._golden(artifact))
 
-    def _stored(self) -> NDArray[np.int8]:
-        return np.rint(self.windows / SCALE).clip(-128, 127).astype(np.int8)
-
     def _samples(self) -> Samples:
-        return Samples({"window": self._stored()[:: len(self.windows) // 64]})
+        return samples(self.windows)
 
     def _golden(self, artifact: Artifact) -> list[GoldenInput]:
         """The windows that the model finds least and most faulty."""
-        session, stored = opened(artifact), self._stored()
-        order = np.argsort(session.run({"window": stored})["evidence"][:, 0], kind="stable")
+        session, windows = opened(artifact), stored(self.windows)
+        order = np.argsort(session.run({"window": windows})["evidence"][:, 0], kind="stable")
         session.close()
         rows = {"healthy": order[:GOLDEN_WINDOWS], "faulty": order[-GOLDEN_WINDOWS:]}
-        return [GoldenInput(name, {"window": stored[at]}, TOLERANCE) for name, at in rows.items()]
+        return [GoldenInput(name, {"window": windows[at]}, TOLERANCE) for name, at in rows.items()]
+
+
+def stored(windows: NDArray[np.float32]) -> NDArray[np.int8]:
+    """Windows as the model takes them."""
+    return np.rint(windows / SCALE).clip(-128, 127).astype(np.int8)
+
+
+def samples(windows: NDArray[np.float32]) -> Samples:
+    """Some of them, from all over."""
+    return Samples({"window": stored(windows)[:: len(windows) // 64]})

@@ -27,6 +27,7 @@ from tools.quantize.onnx.recipes import (
     StaticInt8,
     prepare,
 )
+from tools.quantize.onnx.slim import NAMED
 from tools.quantize.package import digest
 from tools.quantize.tensors import metrics, session
 from tools.quantize.tensors.golden import golden_cases
@@ -34,6 +35,7 @@ from tools.quantize.tensors.samples import Samples
 
 COPIES = 6  # of a model in memory at the peak: read, prepared, quantized, two sessions, activations
 RUNTIME = 300 * 2**20  # bytes that the libraries take
+RECIPES = 2  # raised when what they make of one source changes: what is kept is then made anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,8 @@ class OnnxFamily:
         found = hashlib.sha256(digest(given.path).encode())
         for samples in (given.evaluation, given.calibration):
             found.update(samples.digest())
-        found.update(repr((given.metric, given.output, given.per_channel)).encode())
+        options = (given.metric, given.output, given.per_channel, RECIPES)
+        found.update(repr(options).encode())
         return f"onnx-{found.hexdigest()[:24]}"
 
     def needs_bytes(self) -> int:
@@ -93,12 +96,13 @@ class OnnxFamily:
 
     def recipes(self) -> Sequence[Recipe]:
         """Static first: where sizes are equal, the faster one is tried first."""
-        given = self.given
+        calibration, per_channel = self.given.calibration, self.given.per_channel
         static = [
-            StaticInt8(per_channel=given.per_channel, calibration=given.calibration, method=method)
+            StaticInt8(per_channel=per_channel, calibration=calibration, method=method)
             for method in METHODS
         ]
-        return [*static, DynamicInt8(per_channel=given.per_channel), Int4Weights()]
+        dynamic = DynamicInt8(per_channel=per_channel, calibration=calibration)
+        return [*static, dynamic, Int4Weights(calibration=calibration)]
 
     def evaluate(
         self, original: Artifact, artifact: Artifact, progress: Progress
@@ -129,7 +133,8 @@ class OnnxFamily:
         import onnx
 
         prepared = onnx.load_model(str(original.directory / PREPARED))
-        return layer_errors(prepared, onnx.load_model(str(made.model)), self.given.evaluation)
+        named = onnx.load_model(str(made.directory / NAMED))
+        return layer_errors(prepared, named, self.given.evaluation)
 
     def probe(self, artifact: Artifact) -> Probe:
         """One inference of the first sample."""

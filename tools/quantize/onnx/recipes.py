@@ -13,7 +13,7 @@ from typing import Any
 from agent.errors import BadModel, BadPayload
 from tools.quantize.family import Artifact, LayerError, Progress, Recipe
 from tools.quantize.onnx import graph
-from tools.quantize.onnx.source import MODEL
+from tools.quantize.onnx.slim import NAMED, slim
 from tools.quantize.tensors.samples import Samples
 from tools.quantize.tensors.session import batches, opened
 
@@ -38,10 +38,13 @@ class OnnxRecipe(ABC):
     Attributes:
         spared: nodes left in higher precision.
         per_channel: weights have a scale for each output channel.
+        calibration: typical inputs: what ranges are taken from, and what shows that a slim file
+            gives the same.
     """
 
     spared: tuple[str, ...] = ()
     per_channel: bool = True
+    calibration: Samples | None = None
 
     @property
     @abstractmethod
@@ -72,9 +75,10 @@ class OnnxRecipe(ABC):
         """Quantize the prepared graph into the directory. Raises BadModel."""
         progress("Quantizing", 0.0)
         with quantizer():
-            self.quantize(original.directory / PREPARED, directory / MODEL, original)
+            self.quantize(original.directory / PREPARED, directory / NAMED, original)
         notes = [f"left in float: {', '.join(self.spared)}"] if self.spared else []
-        return Artifact(directory, {MODEL: "model"}, "onnx", notes=notes)
+        progress("Slimming", 0.9)
+        return slim(Artifact(directory, {NAMED: "model"}, "onnx", notes=notes), self.calibration)
 
     @abstractmethod
     def quantize(self, prepared: Path, out: Path, original: Artifact) -> None:
@@ -86,11 +90,9 @@ class StaticInt8(OnnxRecipe):
     """Weights and activations in int8 as QuantizeLinear/DequantizeLinear pairs, ranges by calibration.
 
     Attributes:
-        calibration: what ranges are taken from.
         method: of `METHODS`.
     """
 
-    calibration: Samples | None = None
     method: str = "minmax"
 
     @property

@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +14,16 @@ from tools.quantize.family import Artifact, Description, LayerError, Probe, Prog
 from tools.quantize.package import digest
 from tools.quantize.tensors import metrics, session
 from tools.quantize.tensors.golden import golden_cases
+from tools.quantize.tensors.sameness import NOT_SLIMMED, same_bits
 from tools.quantize.tensors.samples import Samples
 from tools.quantize.tflite import model
+from tools.quantize.tflite.slim import slimmed, with_float_weights
 
 MODEL = "model.tflite"
 COPIES = 4
 RUNTIME = 200 * 2**20  # bytes that the libraries take
 COMPARED = 16  # samples
+RECIPES = 2  # raised when what they make of one source changes: what is kept is then made anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,38 @@ class AsGiven:
         """Take the file."""
         shutil.copyfile(self.quantized, directory / MODEL)
         return Artifact(directory, {MODEL: "model"}, "tflite", notes=self.notes)
+
+    def sparing(self, layers: Sequence[LayerError]) -> Recipe | None:  # noqa: ARG002
+        """Nothing here can be changed."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Slim:
+    """The file without what no runtime reads, if it gives the same outputs, bit for bit.
+
+    Attributes:
+        quantized: the file as its converter made it.
+        samples: what the two are compared on.
+        notes: for the report.
+    """
+
+    quantized: Path
+    samples: Samples
+    notes: tuple[str, ...] = ()
+    name: str = "slim"
+    summary: str = "quantized by its converter, without what no runtime reads"
+
+    def build(self, original: Artifact, directory: Path, progress: Progress) -> Artifact:  # noqa: ARG002
+        """Rewrite the file."""
+        progress("Slimming", 0.0)
+        whole = Artifact(self.quantized.parent, {self.quantized.name: "model"}, "tflite")
+        thin = Artifact(directory, {MODEL: "model"}, "tflite", notes=self.notes)
+        thin.model.write_bytes(slimmed(self.quantized.read_bytes()))
+        if same_bits(whole, thin, self.samples):
+            return thin
+        shutil.copyfile(self.quantized, thin.model)
+        return replace(thin, notes=(*self.notes, NOT_SLIMMED))
 
     def sparing(self, layers: Sequence[LayerError]) -> Recipe | None:  # noqa: ARG002
         """Nothing here can be changed."""
@@ -71,7 +106,7 @@ class TfliteFamily:
         """Digest of the files, the set and the metric."""
         found = hashlib.sha256(digest(self.quantized).encode() + self.metric.encode())
         found.update(digest(self.reference).encode() if self.reference else b"")
-        found.update(self.evaluation.digest())
+        found.update(self.evaluation.digest() + RECIPES.to_bytes())
         return f"tflite-{found.hexdigest()[:24]}"
 
     def needs_bytes(self) -> int:
@@ -84,19 +119,26 @@ class TfliteFamily:
     def original(self, directory: Path, progress: Progress) -> Artifact:
         """The float file, or the quantized one where there is none."""
         progress("Reading", 0.0)
-        shutil.copyfile(self.reference or self.quantized, directory / MODEL)
         artifact = Artifact(directory, {MODEL: "model"}, "tflite")
+        shutil.copyfile(self.reference or self.quantized, artifact.model)
+        if self.reference and model.quantized_share(artifact.model) > 0:
+            artifact.model.write_bytes(with_float_weights(self.reference.read_bytes()))
         session.opened(artifact).close()
         return artifact
 
     def recipes(self) -> Sequence[Recipe]:
-        """The file as it is."""
-        return [AsGiven(self.quantized, tuple(self._notes()))]
+        """Without what no runtime reads, and as it is."""
+        notes = tuple(self._notes())
+        return [Slim(self.quantized, self.evaluation, notes), AsGiven(self.quantized, notes)]
 
     def _notes(self) -> Iterator[str]:
         share = model.quantized_share(self.reference) if self.reference else 0.0
-        if share > 0:
-            yield f"the float file stores {share:.0%} of its weights in 8 bits itself"
+        if share > 0 and self.reference:
+            yield (
+                f"{share:.0%} of the weights in {self.reference.name} are stored in 8 bits "
+                f"themselves ({self.reference.stat().st_size:,} bytes): they were written out in "
+                "float to be compared with"
+            )
 
     def evaluate(
         self, original: Artifact, artifact: Artifact, progress: Progress
@@ -125,7 +167,8 @@ class TfliteFamily:
         """Layers by the noise they add."""
         some = self.evaluation.first(COMPARED)
         before, after = _feeds(original, some), _feeds(made, some)
-        return model.layer_errors(original.model, made.model, list(zip(before, after, strict=True)))
+        feeds = list(zip(before, after, strict=True))
+        return model.layer_errors(original.model, self.quantized, feeds)  # which has the names
 
     def probe(self, artifact: Artifact) -> Probe:
         """One inference of the first sample."""
