@@ -20,6 +20,7 @@ from tools.quantize.family import (
 from tools.quantize.onnx import graph, source
 from tools.quantize.onnx.compare import layer_errors
 from tools.quantize.onnx.recipes import (
+    CALIBRATION_BATCH,
     METHODS,
     PREPARED,
     DynamicInt8,
@@ -82,10 +83,18 @@ class OnnxFamily:
         return f"onnx-{found.hexdigest()[:24]}"
 
     def needs_bytes(self) -> int:
-        """A few copies of the weights, and the sets."""
-        sets = (self.given.evaluation, self.given.calibration)
-        held = sum(samples.nbytes for samples in sets)
-        return COPIES * source.size(self.given.path) + 2 * held + RUNTIME
+        """A few copies of the weights, the sets, and the activations of the step that has most.
+
+        Calibration looks at all activations of a batch at once, and the runtime's arena doubles when
+        it grows; a run needs only some at a time, but of a larger batch.
+        """
+        evaluation, calibration = self.given.evaluation, self.given.calibration
+        one = source.activations(self.given.path, evaluation)
+        calibrating = CALIBRATION_BATCH * 2 * one.all
+        running = session.BATCH * one.alive
+        held = evaluation.nbytes + calibration.nbytes
+        weights = COPIES * source.size(self.given.path)
+        return weights + 2 * held + max(calibrating, running) + RUNTIME
 
     def original(self, directory: Path, progress: Progress) -> Artifact:
         """The graph as one file, and prepared for the quantizer beside it."""

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,7 @@ PREPARED = "prepared.onnx"  # shapes inferred, constants folded, batch normaliza
 LEAST_CALIBRATION = 8  # samples
 MOST_CALIBRATION = 512  # samples; ranges do not change much after that
 
-#: All activations of so many batches of so many samples are in memory at once.
-HELD, CALIBRATION_BATCH = 2, 4
+CALIBRATION_BATCH = 4  # samples whose activations are all in memory at once
 
 LEAST_INT4 = 1 << 14  # elements of a matrix that is worth packing
 BLOCK = 32  # weights with a scale of their own in int4
@@ -117,7 +117,8 @@ class StaticInt8(OnnxRecipe):
             weight_type=QuantType.QInt8,
             nodes_to_exclude=list(self.spared),
             calibrate_method=CalibrationMethod[METHODS[self.method]],
-            extra_options={"CalibMaxIntermediateOutputs": HELD} if self.method != "minmax" else {},
+            # Else the histograms are made when the activations of the whole set are in memory.
+            extra_options={"CalibStridedMinMax": 1} if self.method != "minmax" else {},
         )
 
 
@@ -242,17 +243,22 @@ def _reader(original: Artifact, samples: Samples) -> Any:
     from onnxruntime.quantization import CalibrationDataReader
 
     session = opened(original)
+    # Histograms are made of arrays of one shape: no smaller batch may come last.
+    size = max(n for n in range(1, CALIBRATION_BATCH + 1) if len(samples) % n == 0)
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            # Histograms are made of arrays of one shape: no smaller batch may come last.
-            size = max(n for n in range(1, CALIBRATION_BATCH + 1) if len(samples) % n == 0)
-            self._batches = batches(session, samples, size)
+            self._all: Iterator[dict[str, Any]] = batches(session, samples, size)
+            self._batches = self._all
 
         def get_next(self) -> dict[str, Any] | None:
             return next(self._batches, None)
 
-        def __len__(self) -> int:
-            return len(samples)
+        def __len__(self) -> int:  # of the range's unit
+            return sum(1 for _ in batches(session, samples, size))
+
+        def set_range(self, start_index: int, end_index: int) -> None:
+            """The next ones, which are never asked for twice."""
+            self._batches = islice(self._all, end_index - start_index)
 
     return Reader()

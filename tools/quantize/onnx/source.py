@@ -9,6 +9,8 @@ from agent.engines.base import DTYPE_NAMES
 from agent.errors import BadModel, NotFound, TooLarge
 from agent.types import TensorSpec
 from tools.quantize.family import Artifact
+from tools.quantize.onnx.footprint import Footprint, footprint
+from tools.quantize.tensors.samples import Samples
 from tools.quantize.tensors.session import opened
 
 MODEL = "model.onnx"
@@ -75,6 +77,19 @@ def size(path: Path) -> int:
     places = {e.value for t in graph.initializer for e in t.external_data if e.key == "location"}
     beside = [path.parent / place for place in places]
     return total + sum(int(file.stat().st_size) for file in beside if file.is_file())
+
+
+def activations(path: Path, samples: Samples) -> Footprint:
+    """What a sample takes in memory while it runs; nothing where the graph cannot be read."""
+    import onnx
+
+    if path.stat().st_size > LARGEST:
+        return Footprint()
+    try:
+        model = onnx.load_model(str(path), load_external_data=False)
+    except Exception:  # noqa: BLE001 - `bring` says what is wrong with it
+        return Footprint()
+    return footprint(model, {name: array.shape[1:] for name, array in samples.inputs.items()})
 
 
 def bring(path: Path, directory: Path) -> Artifact:

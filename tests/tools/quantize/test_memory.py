@@ -1,0 +1,75 @@
+"""The memory that is stated before a run is enough for it, and not much more."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from tests.tools.quantize.conftest import model_of
+from tools.quantize.onnx.footprint import footprint
+
+CHANNELS, SIDE, LAYERS = 16, 160, 6
+TENSOR = CHANNELS * SIDE * SIDE * 4  # bytes of an activation of one sample
+MIB = 2**20
+
+
+def pictures_in() -> onnx.ModelProto:
+    """Convolutions whose activations are large and whose weights are small."""
+    random, nodes, weights, current, channels = np.random.default_rng(0), [], [], "x", 3
+    for index in range(LAYERS):
+        kernel = random.standard_normal((CHANNELS, channels, 3, 3)) / np.sqrt(9 * channels)
+        weights.append(numpy_helper.from_array(kernel.astype(np.float32), f"w{index}"))
+        nodes += [
+            helper.make_node("Conv", [current, f"w{index}"], [f"c{index}"], pads=[1] * 4),
+            helper.make_node("Relu", [f"c{index}"], [f"r{index}"]),
+        ]
+        current, channels = f"r{index}", CHANNELS
+    nodes += [
+        helper.make_node("GlobalAveragePool", [current], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["y"]),
+    ]
+    return model_of(nodes, weights, ("n", 3, SIDE, SIDE), ("n", CHANNELS))
+
+
+def test_the_activations_of_a_sample_are_counted() -> None:
+    found = footprint(pictures_in(), {"x": (3, SIDE, SIDE)})
+    assert found.alive == 2 * TENSOR
+    assert 2 * LAYERS * TENSOR <= found.all < (2 * LAYERS + 0.1) * TENSOR
+
+
+@pytest.mark.parametrize(
+    ("recipe", "margin"), [("int8-static-minmax", 2.0), ("int8-static-percentile", 3.0)]
+)
+def test_a_calibration_stays_within_what_was_stated(
+    tmp_path: Path, recipe: str, margin: float
+) -> None:
+    """The activations of all 96 samples would take 1.8 GB."""
+    model, calibration = tmp_path / "pictures.onnx", tmp_path / "calibration.npz"
+    onnx.save_model(pictures_in(), str(model))
+    random = np.random.default_rng(1)
+    for name, count in (("evaluation", 8), ("calibration", 96)):
+        x = random.random((count, 3, SIDE, SIDE), np.float32)
+        np.savez(tmp_path / f"{name}.npz", x=x)
+    with subprocess.Popen(
+        [
+            sys.executable, "-m", "tools.quantize", "onnx", model, "--recipe", recipe,
+            "--calibrate", calibration, "--evaluate", tmp_path / "evaluation.npz",
+            "--work", tmp_path / "work", "--rounds", "1",
+        ],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        said = process.stderr.read()
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, said
+    stated = re.search(r"about (\d+) MiB of memory", said)
+    assert stated is not None
+    peak = used.ru_maxrss / 1024
+    assert peak <= int(stated[1]) <= margin * peak
