@@ -1,5 +1,6 @@
 """Every path of the local API, and what answers it."""
 
+from agent.api.classify import Classification
 from agent.api.http.messages import Route
 from agent.api.native import Native
 from agent.api.openai.embeddings import Embeddings
@@ -14,6 +15,7 @@ from agent.api.verbosity import Logging
 
 def routes(service: Service, settings: ApiSettings) -> list[Route]:
     """Every route of the local API, and the one that describes them."""
+    texts = Texts(service.inference)
     table = [
         *OpenInference(service).routes(),
         *Repository(service.repository).routes(),
@@ -21,7 +23,8 @@ def routes(service: Service, settings: ApiSettings) -> list[Route]:
         *Logging().routes(),
         *Native(service, settings).routes(),
         *OpenAi(service).routes(),
-        *Embeddings(Texts(service.inference)).routes(),
+        *Embeddings(texts).routes(),
+        *Classification(texts).routes(),
         *_escalation_routes(service),
     ]
     return [*table, Document(table).route]

@@ -1,6 +1,5 @@
 """`edge-agent embed`: texts to vectors, with an encoder of the daemon."""
 
-import sys
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -9,7 +8,7 @@ import click
 
 from agent.api.client import Client
 from agent.cli.options import emit_json, find_socket, json_option, socket_option
-from agent.errors import BadPayload
+from agent.cli.texts import given_texts
 
 SHOWN = 6  # elements of a vector, where it is for a person
 
@@ -30,7 +29,7 @@ def embed(
 
     Without TEXTS each line of standard input is one.
     """
-    given = list(texts) or _lines()
+    given = given_texts(texts)
     with closing(Client(find_socket(socket_path, config_path))) as client:
         answer = client.post("/v1/embeddings", {"model": model, "input": given})
     vectors = [item["embedding"] for item in answer["data"]]
@@ -41,11 +40,3 @@ def embed(
         alike = sum(a * b for a, b in zip(vectors[0], vector, strict=True))
         shown = " ".join(f"{value:+.3f}" for value in vector[:SHOWN])
         click.echo(f"{alike:+.3f}  [{shown} … {len(vector)}]  {text}")
-
-
-def _lines() -> list[str]:
-    lines = [line.rstrip("\n") for line in sys.stdin]
-    found = [line for line in lines if line]
-    if not found:
-        raise BadPayload("there is no text", hint="Name texts, or write one on each line of stdin")
-    return found

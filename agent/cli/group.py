@@ -17,6 +17,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("agent.cli.models:models", "Install, list, verify, activate and remove models."),
     "chat": ("agent.cli.chat:chat", "Talk with a language model of a running daemon."),
     "embed": ("agent.cli.embed:embed", "Turn texts into vectors with a model of the daemon."),
+    "classify": (
+        "agent.cli.classify:classify",
+        "Say what texts are about with a model of the daemon.",
+    ),
     "replay": ("agent.cli.replay:replay", "Send a recording, or standard input, to a daemon."),
     "outbox": (
         "agent.cli.outbox:outbox",

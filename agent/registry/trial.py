@@ -7,7 +7,7 @@ from agent.engines.catalog import load_session
 from agent.engines.worker.limits import BASE_MIB, Limits
 from agent.registry.golden import check_golden
 from agent.trust.manifest import Manifest
-from agent.trust.policy import check_tensors
+from agent.trust.policy import check_labels, check_tensors
 
 MIB = 1 << 20
 
@@ -18,10 +18,11 @@ def try_model(manifest: Manifest, files: Mapping[str, bytes]) -> None:
     """Load a model, compare its tensors with its manifest's, and run its golden cases.
 
     Raises:
-        BadModel: the engine cannot load it, or its tensors are not those of its manifest.
+        BadModel: the engine cannot load it, or its tensors or labels are not those of its manifest.
         EngineMissing: its engine is not installed here.
         GoldenFailed: it does not compute what it must.
     """
+    check_labels(manifest)
     session = load_checked(manifest, files)
     try:
         check_golden(manifest, files, session)

@@ -126,6 +126,25 @@ def check_tensors(
             _check_tensor(f"{way} {spec.name}", spec, known[spec.name])
 
 
+def check_labels(manifest: Manifest) -> None:
+    """A classifier of texts must name each of its logits, or its answers would be another's.
+
+    Raises:
+        BadModel: it names too few or too many, or one twice.
+    """
+    if manifest.task != "text-classification":
+        return
+    where = "model.toml: parameters"
+    labels = manifest.parameters.get("labels")
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise BadModel("a text classifier needs labels, a list of texts", where=where)
+    if len(set(labels)) != len(labels):
+        raise BadModel("a label is named twice", where=where)
+    widths = {spec.shape[1] for spec in manifest.outputs if len(spec.shape) == 2} - {-1}
+    if widths - {len(labels)}:
+        raise BadModel(f"{len(labels)} labels for {max(widths)} logits", where=where)
+
+
 def _check_names(way: str, promised: Iterable[TensorSpec], known: Mapping[str, TensorSpec]) -> None:
     names = {spec.name for spec in promised}
     if names != known.keys():

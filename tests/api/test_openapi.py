@@ -66,7 +66,7 @@ async def test_every_documented_operation_answers(serve: Serve) -> None:
     """None is a path that is not there, and what comes is of a documented media type."""
     async with serve(parts={name: make() for name, make in PARTS.items()}) as api:
         for method, path, told in operations(await fetched(api)):
-            if path.startswith("/v1/"):
+            if path.startswith("/v1/") or path == "/api/classify":
                 continue  # needs models of its own; tested with them
             wire = await api.connect()
             body = BODIES.get(path.rpartition("/")[2], b"") if "requestBody" in told else b""

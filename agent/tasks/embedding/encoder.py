@@ -66,9 +66,7 @@ class Encoder:
         self._parameters = _parameters(manifest.parameters)
         self._inputs = manifest.inputs
         self._output = _output(manifest.outputs, self._parameters.pooling)
-        for spec in self._inputs:
-            if spec.name not in _FILL or spec.dtype != "INT64":
-                raise BadModel("an encoder has no such input", where=spec.name)
+        check_inputs(self._inputs)
         self._tokenizer = Tokenizer(files[TOKENIZER], self._parameters.max_tokens)
 
     def embed(self, run: Run, texts: Sequence[Text]) -> Embedded:
@@ -81,7 +79,7 @@ class Encoder:
         ids = self._ids(texts)
         rows: list[Array] = [np.empty(0)] * len(ids)
         for batch in batches([len(tokens) for tokens in ids]):
-            tensors, mask = _tensors([ids[n] for n in batch], self._inputs)
+            tensors, mask = padded([ids[n] for n in batch], self._inputs)
             vectors = pooled(run(tensors)[self._output], mask, self._parameters.pooling)
             if self._parameters.normalize:
                 vectors = normalized(vectors)
@@ -113,9 +111,17 @@ def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
 _FILL = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 
 
-def _tensors(
+def check_inputs(inputs: Sequence[TensorSpec]) -> None:
+    """See that `padded` can fill a model's inputs. Raises BadModel."""
+    for spec in inputs:
+        if spec.name not in _FILL or spec.dtype != "INT64":
+            raise BadModel("an encoder has no such input", where=spec.name)
+
+
+def padded(
     ids: Sequence[Sequence[int]], inputs: Sequence[TensorSpec]
 ) -> tuple[dict[str, Array], Array]:
+    """The tensors that a model asks for, INT64 [texts, longest], and the mask among them."""
     shape = (len(ids), max(1, *map(len, ids)) if ids else 1)
     found = {name: np.zeros(shape, np.int64) for name in _FILL}
     for row, tokens in enumerate(ids):
