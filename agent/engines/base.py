@@ -139,6 +139,10 @@ def dtype_name(dtype: np.dtype[Any]) -> str:
     return DTYPE_NAMES.get(dtype, str(dtype))
 
 
+#: Where in its own source a runtime was: file, line and the signature of the function.
+_SOURCE_PLACE = re.compile(r"/onnxruntime_src/\S+ .*?\) (?=[A-Z])")
+
+
 def load_error(
     error: Exception, runtime: str, missing_operator: Iterable[re.Pattern[str]], hint: str
 ) -> BadModel:
@@ -160,7 +164,7 @@ def load_error(
 def first_line(error: BaseException) -> str:
     """The first line of a foreign error's text, shortened: enough to search for."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:300]
+    return _SOURCE_PLACE.sub("", lines[0])[:300]
 
 
 def _fits(actual: tuple[int, ...], shape: tuple[int, ...]) -> bool:

@@ -81,7 +81,12 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 
 _OPTIONS = (
     click.option("--out", type=_FOLDER, help="Package directory; without it nothing is packaged."),
-    click.option("--name", default="", help="Of the package; by default made of the source's."),
+    click.option(
+        "--name",
+        default="",
+        metavar="NAME",
+        help="Of the package; by default made of the source's.",
+    ),
     click.option("--version", default="1.0.0", show_default=True, help="Of the package."),
     click.option(
         "--license", default="NOASSERTION", show_default=True, help="Of the model, SPDX expression."
@@ -100,14 +105,20 @@ _OPTIONS = (
     click.option(
         "--auto", is_flag=True, help="Try recipes by size; keep the smallest that passes."
     ),
-    click.option("--recipe", default="", help="Build this one; an unknown name lists them."),
+    click.option(
+        "--recipe",
+        default="",
+        metavar="NAME",
+        help="Build this one, by default the first; an unknown name lists them.",
+    ),
     click.option("--report", type=_FOLDER, help="Directory for report.json and report.html."),
     click.option(
         "--work",
         type=_FOLDER,
         envvar="EDGE_QUANTIZE_WORK",
         default=default_work,
-        help="Where long steps are kept, so that interrupted work resumes.",
+        help="Where long steps are kept, so that interrupted work resumes; by default "
+        "~/.cache/edge-quantize.",
     ),
     click.option("--fresh", is_flag=True, help="Forget what an earlier run has kept."),
     click.option(

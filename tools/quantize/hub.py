@@ -51,8 +51,13 @@ def _download(name: str, place: Path) -> Path:
     except Exception as error:  # its classes and those of its HTTP library
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise NotReachable(
-            f"neither a path here nor to be had from the hub: {lines[0][:200]}", where=name
+            f"neither a path here nor to be had from the hub: {_sentence(lines[0])}", where=name
         ) from error
     if not any(found.rglob("*.safetensors")):
         raise BadModel("the hub has no safetensors of it: pickles are not accepted", where=name)
     return found
+
+
+def _sentence(text: str) -> str:
+    """The first one, without its full stop."""
+    return re.split(r"[.:] ", text, maxsplit=1)[0][:200].rstrip(".")

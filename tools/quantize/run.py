@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from agent.errors import AgentError, BadModel, BadRequest, NotAsGood
-from agent.registry.layout import write_atomically
+from agent.registry.layout import storage, write_atomically
 from tools.quantize import auto, html, memory, terminal
 from tools.quantize.family import Artifact, Family, LayerError, Recipe, Score
 from tools.quantize.goal import Goal
@@ -34,12 +34,18 @@ def quantize(family: Family, goal: Goal, source: str, kind: str) -> Report:
     Raises:
         TooLarge: it would not fit into memory.
         BadManifest: the agent would not accept the package's name or version.
+        BadRequest: there is no such recipe.
+        StorageFailed: the report has no place.
         BadModel: the source is not a model of the family, or a recipe cannot be applied.
         NotAsGood: nothing passed; the report is written, the package is not.
     """
     if goal.out:
         check_place(goal.out)
         check_identity(goal.identity(source))
+    _named(family.recipes(), goal.recipe)
+    if goal.report:
+        with storage(goal.report):
+            goal.report.mkdir(parents=True, exist_ok=True)
     needed = family.needs_bytes()
     memory.refuse_more_than(memory.available(), needed, source)
     with Display() as display, ExitStack() as held:

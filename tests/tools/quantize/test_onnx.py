@@ -285,3 +285,30 @@ def test_the_packaged_model_decides_as_the_float_one(
     with np.load(labelled) as arrays:
         found = session.run({"x": arrays["x"]})["y"].argmax(axis=1)
         assert (found == arrays["labels"]).mean() > 0.95
+
+
+def test_an_opset_that_the_runtime_does_not_know_is_said_without_its_source_code(
+    edge_quantize: Run, tmp_path: Path
+) -> None:
+    model = perceptron()
+    model.opset_import[0].version = 99
+    onnx.save_model(model, str(tmp_path / "newer.onnx"))
+    done = edge_quantize("onnx", tmp_path / "newer.onnx", status=2)
+    assert "opset 99" in done.stderr.lower()
+    assert "onnxruntime_src" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (("--recipe", "int3"), 2, "The recipes are: int8-static-minmax"),
+        (("--report", "/proc/nowhere"), 1, "/proc/nowhere"),
+        (("--evaluate", "nowhere.npz"), 2, "nowhere.npz: no such file or folder"),
+    ],
+)
+def test_what_can_be_refused_at_once_is_refused_before_any_work(
+    edge_quantize: Run, classifier: Path, arguments: tuple[str, str], status: int, says: str
+) -> None:
+    done = edge_quantize("onnx", classifier, *arguments, status=status)
+    assert says in done.stderr
+    assert "Reading" not in done.stderr

@@ -74,3 +74,14 @@ def test_a_file_that_is_no_model(edge_quantize: Run, tmp_path: Path, content: by
     (tmp_path / "broken.tflite").write_bytes(content)
     done = edge_quantize("tflite", tmp_path / "broken.tflite", status=2)
     assert "[model.invalid]" in done.stderr
+
+
+def test_the_float_file_of_another_model_is_not_compared_with(
+    edge_quantize: Run, shared_data: Path
+) -> None:
+    folder = shared_data / "mlperf-tiny"
+    done = edge_quantize(
+        "tflite", folder / "ad01_int8.tflite", "--float", folder / "vww_96_float.tflite", status=2
+    )
+    assert "not the same model in float" in done.stderr
+    assert "[-1, 96, 96, 3]" in done.stderr

@@ -23,14 +23,24 @@ CALIBRATION_EVERY = 4  # of the evaluation set, where no calibration set is give
 def tensor_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options of every subcommand that makes an ONNX graph of tensors."""
     for option in (
-        click.option("--task", default="tensor", show_default=True, help="Of the manifest."),
+        click.option(
+            "--task",
+            default="tensor",
+            show_default=True,
+            help="Task in the manifest: what the model means.",
+        ),
         click.option("--per-tensor", is_flag=True, help="One scale a tensor instead of a channel."),
-        click.option("--output", default="", help="The output that decides; by default the first."),
+        click.option(
+            "--output",
+            default="",
+            metavar="NAME",
+            help="The output that decides; by default the first.",
+        ),
         click.option(
             "--metric",
             type=click.Choice([*METRICS, ""]),
             default="",
-            show_choices=False,
+            metavar="NAME",
             help=f"What is judged by: {', '.join(METRICS)}; by default what the set allows.",
         ),
         click.option(

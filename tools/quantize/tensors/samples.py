@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.engines.base import NUMPY_DTYPES, dtype_name
-from agent.errors import BadPayload
+from agent.errors import BadPayload, NotFound
 from agent.types import Array, TensorSpec
 
 MAX_SAMPLES = 1_000_000
@@ -97,8 +97,11 @@ def read_samples(path: Path, specs: Sequence[TensorSpec]) -> Samples:
         specs: the inputs of the model that stores what the set stores.
 
     Raises:
+        NotFound: it is not there.
         BadPayload: it cannot be read, or a shape or dtype is not the model's; `where` names it.
     """
+    if not path.exists():
+        raise NotFound("no such file or folder", where=str(path))
     _refuse_larger(path)
     if path.is_dir():
         found = _read_folder(path, _single(specs, path))
@@ -108,7 +111,7 @@ def read_samples(path: Path, specs: Sequence[TensorSpec]) -> Samples:
         found = _read_csv(path, _single(specs, path))
     else:
         raise BadPayload(
-            "no evaluation set", where=str(path), hint="Give an npz or csv file, or a folder"
+            "no set of samples", where=str(path), hint="Give an npz or csv file, or a folder"
         )
     return _checked(found, specs, path)
 

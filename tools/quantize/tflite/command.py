@@ -31,10 +31,15 @@ LEAST_QUANTIZED = 0.5  # of the weights
     "--metric",
     type=click.Choice([*METRICS, ""]),
     default="",
-    show_choices=False,
+    metavar="NAME",
     help=f"What is judged by: {', '.join(METRICS)}; by default what the set allows.",
 )
-@click.option("--task", default="tensor", show_default=True, help="Of the manifest.")
+@click.option(
+    "--task",
+    default="tensor",
+    show_default=True,
+    help="Task in the manifest: what the model means.",
+)
 def tflite(source: Path, goal: Goal, reference: Path | None, metric: str, task: str) -> None:
     """Check, judge and package SOURCE, a quantized TensorFlow Lite file.
 
@@ -50,6 +55,8 @@ def tflite(source: Path, goal: Goal, reference: Path | None, metric: str, task: 
             hint="Give its file with --float",
         )
     specs = _inputs(path)
+    if reference:
+        _check_same_inputs(reference, specs)
     if model.quantized_share(path) < LEAST_QUANTIZED:
         raise BadModel(
             "most of its weights are not quantized",
@@ -59,6 +66,16 @@ def tflite(source: Path, goal: Goal, reference: Path | None, metric: str, task: 
     given = read_samples(goal.evaluate, specs) if goal.evaluate else generated(specs)
     family = TfliteFamily(path, reference, real_values(given, specs), metric, task)
     quantize(family, goal, str(source), "tflite")
+
+
+def _check_same_inputs(reference: Path, specs: list[TensorSpec]) -> None:
+    shapes, wanted = ([list(s.shape) for s in found] for found in (_inputs(reference), specs))
+    if shapes != wanted:
+        raise BadModel(
+            f"not the same model in float: its inputs are {shapes}, those of the quantized one "
+            f"{wanted}",
+            where=str(reference),
+        )
 
 
 def _inputs(path: Path) -> list[TensorSpec]:

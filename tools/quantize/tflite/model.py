@@ -24,8 +24,10 @@ def check_file(path: Path) -> Path:
         NotFound: there is no such file.
         BadModel: it is something else.
     """
-    if not path.is_file():
+    if not path.exists():
         raise NotFound("no such file", where=str(path))
+    if path.is_dir():
+        raise BadModel("a folder", where=str(path), hint="Name the TensorFlow Lite file in it")
     refuse_pickle(path)
     with path.open("rb") as file:
         if file.read(8)[4:] != IDENTIFIER:
