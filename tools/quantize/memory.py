@@ -1,5 +1,6 @@
 """Whether a run fits into this machine's memory, said before it starts."""
 
+import os
 from pathlib import Path
 
 from agent.errors import TooLarge
@@ -14,6 +15,12 @@ def available() -> int:
     )
     free = int(fields["MemAvailable"].split()[0]) * 1024
     return min(free, _cgroup_left())
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory: libraries that a step before has loaded, torch say."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _cgroup_left() -> int:

@@ -22,7 +22,7 @@ from tools.quantize.family import (
     Recipe,
     Score,
 )
-from tools.quantize.language import source
+from tools.quantize.language import fitting, source
 from tools.quantize.language.calibration import written
 from tools.quantize.language.evaluation import agreement, first_tokens, opened, perplexity
 from tools.quantize.language.recipes import LAYERS, RECIPES, TEXTS, artifact
@@ -76,7 +76,7 @@ class LanguageFamily:
     def needs_bytes(self) -> int:
         path = self._given.path
         size = path.stat().st_size if path.is_file() else _weights_size(path)
-        return RUNTIME + (COPIES if path.is_file() else 4) * size
+        return RUNTIME + (COPIES if path.is_file() else 4) * size + fitting.needed(path)
 
     def original(self, directory: Path, progress: Progress) -> Artifact:
         staging = directory / "staging"

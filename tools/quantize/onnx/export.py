@@ -8,9 +8,11 @@ import hashlib
 import importlib
 import inspect
 import json
+import logging
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -142,13 +144,24 @@ def _export_folder(folder: Path, out: Path) -> None:
         raise _missing("optimum") from error
     place = out.with_name("optimum")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _quiet():
             warnings.simplefilter("ignore")
             main_export(str(folder), output=place, task=_task(folder), do_validation=False)
     except (ValueError, KeyError, OSError, AttributeError) as error:
         text = " ".join(str(error).split())[:300]
         raise BadModel(f"cannot be exported: {text}", where=str(folder)) from error
     (place / MODEL).rename(out)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the advice that the libraries give each other."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _task(folder: Path) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tools.quantize import memory
 from tools.quantize.family import (
     Artifact,
     Description,
@@ -36,6 +37,7 @@ from tools.quantize.tensors.samples import Samples
 
 COPIES = 6  # of a model in memory at the peak: read, prepared, quantized, two sessions, activations
 RUNTIME = 300 * 2**20  # bytes that the libraries take
+MORE = 200 * 2**20  # bytes of those that are not loaded yet when it is asked what is needed
 RECIPES = 2  # raised when what they make of one source changes: what is kept is then made anew
 
 
@@ -94,7 +96,8 @@ class OnnxFamily:
         running = session.BATCH * one.alive
         held = evaluation.nbytes + calibration.nbytes
         weights = COPIES * source.size(self.given.path)
-        return weights + 2 * held + max(calibrating, running) + RUNTIME
+        libraries = max(RUNTIME, memory.resident() + MORE)  # torch too, where it exported
+        return weights + 2 * held + max(calibrating, running) + libraries
 
     def original(self, directory: Path, progress: Progress) -> Artifact:
         """The graph as one file, and prepared for the quantizer beside it."""
