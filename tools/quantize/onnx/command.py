@@ -14,21 +14,15 @@ from tools.quantize.onnx import export, source
 from tools.quantize.onnx.family import OnnxFamily, OnnxSource
 from tools.quantize.onnx.recipes import check_calibration
 from tools.quantize.run import quantize
-from tools.quantize.tensors.metrics import METRICS
+from tools.quantize.tensors.options import tensor_options
 from tools.quantize.tensors.samples import Samples, generated, read_samples
 
 CALIBRATION_EVERY = 4  # of the evaluation set, where no calibration set is given
 
 
-def tensor_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def graph_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options of every subcommand that makes an ONNX graph of tensors."""
     for option in (
-        click.option(
-            "--task",
-            default="tensor",
-            show_default=True,
-            help="Task in the manifest: what the model means.",
-        ),
         click.option("--per-tensor", is_flag=True, help="One scale a tensor instead of a channel."),
         click.option(
             "--output",
@@ -36,13 +30,7 @@ def tensor_options(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="NAME",
             help="The output that decides; by default the first.",
         ),
-        click.option(
-            "--metric",
-            type=click.Choice([*METRICS, ""]),
-            default="",
-            metavar="NAME",
-            help=f"What is judged by: {', '.join(METRICS)}; by default what the set allows.",
-        ),
+        tensor_options,
         click.option(
             "--calibrate",
             type=click.Path(path_type=Path),
@@ -56,7 +44,7 @@ def tensor_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command()
 @click.argument("source_path", metavar="SOURCE", type=click.Path(path_type=Path))
 @goal_options
-@tensor_options
+@graph_options
 def onnx(source_path: Path, goal: Goal, **options: Any) -> None:
     """Quantize SOURCE: an ONNX file, a folder with one, or a Hugging Face folder or name.
 
@@ -79,7 +67,7 @@ def onnx(source_path: Path, goal: Goal, **options: Any) -> None:
     help="Returns the module and an example input; module:function does as well.",
 )
 @goal_options
-@tensor_options
+@graph_options
 def torch(weights: Path, builder: str, goal: Goal, **options: Any) -> None:
     """Quantize WEIGHTS, a torch state dict in safetensors, by way of ONNX."""
     path = export.from_state_dict(weights, builder, goal.work)

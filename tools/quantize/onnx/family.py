@@ -32,7 +32,7 @@ from tools.quantize.onnx.recipes import (
 from tools.quantize.onnx.slim import NAMED
 from tools.quantize.package import digest
 from tools.quantize.tensors import metrics, session
-from tools.quantize.tensors.golden import golden_cases
+from tools.quantize.tensors.describe import described
 from tools.quantize.tensors.samples import Samples
 
 COPIES = 6  # of a model in memory at the peak: read, prepared, quantized, two sessions, activations
@@ -154,14 +154,4 @@ class OnnxFamily:
 
     def describe(self, artifact: Artifact) -> Description:
         """The graph's own tensors, and golden cases from the evaluation set."""
-        loaded = session.opened(artifact)
-        try:
-            return Description(
-                self.given.task,
-                loaded.inputs,
-                loaded.outputs,
-                golden=golden_cases(loaded, self.given.evaluation),
-                data=self.given.evaluation.about,
-            )
-        finally:
-            loaded.close()
+        return described(artifact, self.given.evaluation, self.given.task)

@@ -9,7 +9,7 @@ from agent.types import TensorSpec
 from tools.quantize.family import Artifact
 from tools.quantize.goal import Goal, goal_options
 from tools.quantize.run import quantize
-from tools.quantize.tensors.metrics import METRICS
+from tools.quantize.tensors.options import tensor_options
 from tools.quantize.tensors.samples import generated, read_samples
 from tools.quantize.tensors.session import opened, real_values
 from tools.quantize.tflite import model
@@ -27,19 +27,7 @@ LEAST_QUANTIZED = 0.5  # of the weights
     type=click.Path(path_type=Path),
     help="The float file of the same model, to compare with.",
 )
-@click.option(
-    "--metric",
-    type=click.Choice([*METRICS, ""]),
-    default="",
-    metavar="NAME",
-    help=f"What is judged by: {', '.join(METRICS)}; by default what the set allows.",
-)
-@click.option(
-    "--task",
-    default="tensor",
-    show_default=True,
-    help="Task in the manifest: what the model means.",
-)
+@tensor_options
 def tflite(source: Path, goal: Goal, reference: Path | None, metric: str, task: str) -> None:
     """Check, judge and package SOURCE, a quantized TensorFlow Lite file.
 

@@ -13,7 +13,7 @@ from agent.types import Array
 from tools.quantize.family import Artifact, Description, LayerError, Probe, Progress, Recipe, Score
 from tools.quantize.package import digest
 from tools.quantize.tensors import metrics, session
-from tools.quantize.tensors.golden import golden_cases
+from tools.quantize.tensors.describe import described
 from tools.quantize.tensors.sameness import NOT_SLIMMED, same_bits
 from tools.quantize.tensors.samples import Samples
 from tools.quantize.tflite import model
@@ -176,17 +176,7 @@ class TfliteFamily:
 
     def describe(self, artifact: Artifact) -> Description:
         """The file's own tensors, and golden cases from the evaluation set."""
-        loaded = session.opened(artifact)
-        try:
-            return Description(
-                self.task,
-                loaded.inputs,
-                loaded.outputs,
-                golden=golden_cases(loaded, self.evaluation),
-                data=self.evaluation.about,
-            )
-        finally:
-            loaded.close()
+        return described(artifact, self.evaluation, self.task)
 
 
 def _feeds(artifact: Artifact, samples: Samples) -> list[list[Array]]:
