@@ -21,9 +21,15 @@ def figures(report: Report) -> list[str]:
     return [
         _figure("Size", [_size(o, report) for o in outcomes if o.figures.size]),
         _figure(f"Median time per {report.unit}", [_time(o, report) for o in timed]),
-        _figure("Score by slice, before and after", _scores(report, shown)),
+        _figure(f"{_metric(shown)} by slice, before and after", _scores(report, shown)),
         _figure("Signal to the noise that a layer adds, worst layers", _layers(shown)),
     ]
+
+
+def _metric(outcome: Outcome | None) -> str:
+    """The one that decides, as a heading begins."""
+    name = outcome.scores[0].metric if outcome and outcome.scores else "score"
+    return name[:1].upper() + name[1:]
 
 
 def _figure(title: str, bars: Sequence[Bar]) -> str:
