@@ -102,7 +102,7 @@ class EncoderFamily:
         texts = [text for pair in pairs() for text in (pair.first, pair.second)]
         loaded = session.opened(artifact)
         try:
-            encoder = Encoder(_Declared(loaded.inputs, loaded.outputs, self.settings), self._files)
+            encoder = Encoder(Declared(loaded.inputs, loaded.outputs, self.settings), self._files)
             parts: list[Array] = []
             for begin in range(0, len(texts), BLOCK):
                 progress("Comparing sentences", begin / len(texts))
@@ -133,7 +133,9 @@ class EncoderFamily:
 
 
 @dataclass(frozen=True, slots=True)
-class _Declared:
+class Declared:
+    """What a manifest would say of a graph that has none yet."""
+
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     parameters: dict[str, Any]

@@ -1,0 +1,68 @@
+"""The shipped kiosk classifier, asked through the task as the daemon asks it."""
+
+from functools import cache
+from pathlib import Path
+
+from agent.engines import catalog
+from agent.engines.base import EngineOptions, Session
+from agent.tasks.classification.classifier import Classifier
+from agent.tasks.classification.labels import Labelled
+from agent.tasks.embedding.encoder import TOKENIZER
+from agent.trust.manifest import Manifest, parse_manifest
+
+PACKAGE = Path(__file__).parents[2] / "models" / "intent"
+
+
+@cache
+def shipped() -> tuple[Session, Classifier, Manifest]:
+    manifest = parse_manifest((PACKAGE / "model.toml").read_bytes())
+    session = catalog.load_session(
+        manifest.engine, (PACKAGE / manifest.model_file.path).read_bytes(), EngineOptions()
+    )
+    files = {TOKENIZER: (PACKAGE / TOKENIZER).read_bytes()}
+    return session, Classifier(manifest, files), manifest
+
+
+def ask(texts: list[str]) -> list[Labelled]:
+    session, classifier, _ = shipped()
+    return classifier.classify(session.run, texts)
+
+
+def written(name: str) -> list[tuple[str, str]]:
+    text = (PACKAGE / "recipe" / name).read_text("utf-8")
+    pairs = [line.partition(": ") for line in text.splitlines() if not line.startswith("#")]
+    return [(label, question) for label, _, question in pairs]
+
+
+def value(metric: str, part: str) -> float:
+    rows = shipped()[2].evaluation.metrics
+    return next(row.value for row in rows if (row.name, row.slice) == (metric, part))
+
+
+def test_written_questions_are_understood_as_often_as_the_card_says() -> None:
+    asked = written("written.txt")
+    assert len(asked) >= 140
+    found = ask([question for _, question in asked])
+    right = sum(each.label == label for each, (label, _) in zip(found, asked, strict=True))
+    assert abs(right / len(asked) - value("accuracy", "written")) < 0.03
+
+
+def test_questions_out_of_scope_are_caught_as_often_as_the_card_says() -> None:
+    asked = written("outside.txt")
+    assert len(asked) >= 100
+    found = ask([question for _, question in asked])
+    caught = sum(not each.in_scope for each in found)
+    assert abs(caught / len(asked) - value("accuracy", "outside")) < 0.03
+
+
+def test_no_question_that_it_is_measured_on_is_one_that_it_learnt() -> None:
+    learnt = {text for _, text in written("trained.txt")}
+    for name in ("written.txt", "outside.txt", "kept_aside.txt"):
+        assert learnt.isdisjoint(text for _, text in written(name))
+
+
+def test_a_text_does_not_change_what_its_neighbours_are() -> None:
+    alone = [ask([text])[0].label for text in ("where is the toilet", "wifi password please")]
+    long = "how do I get to the roof garden from the other side of the building " * 5
+    together = ask(["where is the toilet", long, "wifi password please"])
+    assert [together[0].label, together[2].label] == alone == ["toilets", "wifi"]
