@@ -237,7 +237,21 @@ async def test_errors_are_in_openais_form(serve: Serve, session: GenAiSession) -
         assert trimmed.usage.completion_tokens == 12
         huge = [{"role": "user", "content": "x" * 9_000_000}]
         error = await refused(served, lambda c: chat(c, messages=huge))
-        assert error.status_code == 413
+        assert (error.status_code, error.code) == (413, "limit.size")
+        assert error.type == "invalid_request_error"
+
+
+async def test_a_body_refused_before_it_is_read_has_openais_form_too(serve: Serve) -> None:
+    """By its declared length alone; a path of the agent has the agent's own form."""
+    head = b"POST %b HTTP/1.1\r\nHost: agent\r\nContent-Length: 99999999\r\n\r\n"
+    async with serve() as served:
+        for path, nested in ((b"/v1/embeddings", True), (b"/api/classify", False)):
+            wire = await served.connect()
+            await wire.send(head % path)
+            reply = await wire.reply()
+            assert reply.status == 413
+            told = reply.json()["error"] if nested else reply.json()
+            assert told["code"] == "limit.size"
 
 
 @pytest.mark.parametrize(

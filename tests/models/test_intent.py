@@ -1,7 +1,12 @@
 """The shipped kiosk classifier, asked through the task as the daemon asks it."""
 
+import os
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
+
+import pytest
 
 from agent.engines import catalog
 from agent.engines.base import EngineOptions, Session
@@ -66,3 +71,26 @@ def test_a_text_does_not_change_what_its_neighbours_are() -> None:
     long = "how do I get to the roof garden from the other side of the building " * 5
     together = ask(["where is the toilet", long, "wifi password please"])
     assert [together[0].label, together[2].label] == alone == ["toilets", "wifi"]
+
+
+@pytest.mark.long
+@pytest.mark.workstation
+@pytest.mark.timeout(1200)
+def test_the_recipe_makes_the_package_again(tmp_path: Path) -> None:
+    """On the kind of processor that made it, to the byte; on others, as good within three points."""
+    folder = os.environ.get("EDGE_AGENT_MINILM", "")
+    if not (Path(folder) / "model.safetensors").is_file():
+        pytest.skip("EDGE_AGENT_MINILM names no folder of all-MiniLM-L6-v2")
+    build = PACKAGE / "recipe" / "build.py"
+    arguments = ["--minilm", folder, "--out", str(tmp_path)]
+    subprocess.run([sys.executable, build, *arguments], check=True, timeout=1100)
+    before, after = (
+        parse_manifest((place / "model.toml").read_bytes()) for place in (PACKAGE, tmp_path)
+    )
+    if before.model_file.sha256 == after.model_file.sha256:
+        for file in before.files:
+            assert (tmp_path / file.path).read_bytes() == (PACKAGE / file.path).read_bytes()
+    for old, new in zip(before.evaluation.metrics, after.evaluation.metrics, strict=True):
+        assert (old.name, old.slice) == (new.name, new.slice)
+        if old.slice in {"all", "written", "outside"}:
+            assert abs(new.value - old.value) <= 0.03

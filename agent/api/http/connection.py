@@ -249,7 +249,7 @@ class Connection(asyncio.Protocol):
         self._deaf = True
         self._forget_waiting()
         self._intake.release()
-        response = error_response(problem)
+        response = self._intake.form(problem)
         self._server.refused(response.status)
         self._write(response, with_body=True, close=True)
         if self._transport.can_write_eof():

@@ -11,9 +11,9 @@ from typing import NamedTuple, NoReturn, Protocol
 import httptools
 
 from agent.api.callers import Caller
-from agent.api.http.errors import Problem, Rejection
+from agent.api.http.errors import Problem, Rejection, error_response
 from agent.api.http.limits import Limits
-from agent.api.http.messages import Answer, Request, Route
+from agent.api.http.messages import Answer, Request, Response, Route
 from agent.api.http.router import Match, Router
 from agent.api.tokens import Tokens
 from agent.errors import AgentError, BadPayload, Forbidden, TooLarge
@@ -103,6 +103,12 @@ class Intake:
         self._headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
         self._header_lines = self._header_bytes = self._body_bytes = 0
+
+    @property
+    def form(self) -> Callable[[Problem], Response]:
+        """How errors look to whom the request that is not whole yet comes from, once its path is known."""
+        known = self._match[0].problem if self.partial and self._match else None
+        return known or error_response
 
     def feed(self, data: bytes) -> None:
         """Bytes from the client."""
