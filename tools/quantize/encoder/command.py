@@ -10,7 +10,8 @@ import numpy as np
 from agent.errors import BadModel
 from agent.tasks.embedding.tokens import Tokenizer
 from tools.quantize import hub
-from tools.quantize.encoder import proof
+from tools.quantize.encoder import proof, questions
+from tools.quantize.encoder.classifier import ClassifierFamily
 from tools.quantize.encoder.family import EncoderFamily
 from tools.quantize.encoder.pairs import pairs
 from tools.quantize.goal import Goal, goal_options
@@ -27,17 +28,27 @@ MAX_TOKENS = 256  # where the folder does not say
 @click.argument("source_path", metavar="SOURCE", type=click.Path(path_type=Path))
 @goal_options
 def encoder(source_path: Path, goal: Goal) -> None:
-    """Quantize SOURCE, a Hugging Face folder of an encoder, and package it with its tokenizer."""
+    """Quantize SOURCE, a Hugging Face folder of an encoder, and package it with its tokenizer.
+
+    A classifier of texts is judged on --evaluate, a file with a label, a tab and a text in each line.
+    """
     folder = hub.folder(source_path, goal.work)
     if not folder.is_dir() or not hub.is_transformers(folder):
         raise BadModel("no Hugging Face folder with safetensors", where=str(source_path))
     settings = settings_of(folder)
+    labels = questions.labels_of(_read(folder / "config.json"))
+    asked = questions.read(goal.evaluate, labels) if labels else []
     tokenizer = proof.check(folder, settings["max_tokens"])
     path = export.from_transformers(folder, goal.work)
     names = [spec.name for spec in source.specs(path)]
     texts = samples(tokenizer, names)
     graph = OnnxFamily(OnnxSource(path, texts, texts, task="embedding"))
-    quantize(EncoderFamily(graph, tokenizer, settings), goal, str(source_path), "encoder")
+    family = EncoderFamily(graph, tokenizer, settings)
+    if labels:
+        said = {"labels": labels, "max_tokens": settings["max_tokens"]}
+        data = f"{len(asked)} labelled texts of {goal.evaluate}"
+        family = ClassifierFamily(graph, tokenizer, said, asked, data)
+    quantize(family, goal, str(source_path), "encoder")
 
 
 def settings_of(folder: Path) -> dict[str, Any]:

@@ -1,10 +1,17 @@
 """What a classifier of texts is judged by."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from agent.errors import BadModel, BadPayload, BadRequest
+from agent.trust.manifest import parse_manifest
 from tests.support import tiny_classifier, tiny_encoder
 from tools.quantize.encoder.classifier import ClassifierFamily, Question, calibration_error
+from tools.quantize.encoder.command import encoder
+from tools.quantize.encoder.questions import labels_of, read
 from tools.quantize.family import Artifact
 from tools.quantize.onnx.family import OnnxFamily, OnnxSource
 from tools.quantize.tensors.samples import Samples
@@ -19,7 +26,7 @@ def test_confidence_that_comes_true_has_no_calibration_error() -> None:
     assert calibration_error(shares, right) == pytest.approx(0.15)
 
 
-def test_decisions_count_by_slice_and_false_rejections_are_told(tmp_path) -> None:
+def test_decisions_count_by_slice_and_false_rejections_are_told(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(tiny_classifier.model())
     asked = [
         Question("hello world", "greeting", ("known",)),
@@ -37,3 +44,65 @@ def test_decisions_count_by_slice_and_false_rejections_are_told(tmp_path) -> Non
     assert found["accuracy", "all"] == 0.5
     assert found["accuracy", "known"] == found["accuracy", "strange"] == 0.5
     assert found["in scope but rejected", "known"] == 0.5
+
+
+CONFIG = {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "a", "1": "b"}}
+
+
+def test_labels_stand_in_the_order_of_the_logits() -> None:
+    assert labels_of(CONFIG) == ["a", "b"]
+    assert labels_of({"architectures": ["BertModel"]}) == []
+    for wrong in ({}, {"0": "a"}, {"0": "a", "2": "b"}):
+        with pytest.raises(BadModel, match="id2label"):
+            labels_of({**CONFIG, "id2label": wrong})
+
+
+@pytest.mark.parametrize("text", ["", "c\tx", "a x", "a\t", "\xff"])
+def test_a_file_without_labelled_texts_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "asked.tsv"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(BadPayload):
+        read(path, ["a", "b"])
+    with pytest.raises(BadRequest, match="labelled texts"):
+        read(None, ["a", "b"])
+
+
+@pytest.mark.workstation
+@pytest.mark.timeout(300)
+def test_a_folder_becomes_a_classifier_that_a_device_would_install(tmp_path: Path) -> None:
+    pytest.importorskip("optimum")
+    from tokenizers import BertWordPieceTokenizer
+    from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
+
+    folder, asked, out = (tmp_path / name for name in ("bert", "asked.tsv", "made"))
+    folder.mkdir()
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "pump", "leaks", "hello"]
+    vocabulary = folder / "vocab.txt"
+    vocabulary.write_text("\n".join(words))
+    BertTokenizer(str(vocabulary)).save_pretrained(folder)
+    BertWordPieceTokenizer(str(vocabulary)).save(str(folder / "tokenizer.json"))
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+        id2label={0: "greeting", 1: "fault", 2: "other"},
+        label2id={"greeting": 0, "fault": 1, "other": 2},
+    )
+    BertForSequenceClassification(config).save_pretrained(folder)
+    asked.write_text("greeting\thello\nfault\tthe pump leaks\nother\tthe\n")
+    done = CliRunner().invoke(
+        encoder,
+        [
+            *(str(folder), "--out", str(out), "--name", "tiny", "--license", "Apache-2.0"),
+            *("--evaluate", str(asked), "--work", str(tmp_path / "work")),
+        ],
+        catch_exceptions=False,
+    )
+    assert done.exit_code == 0
+    manifest = parse_manifest((out / "model.toml").read_bytes())
+    assert manifest.task == "text-classification"
+    assert manifest.parameters["labels"] == ["greeting", "fault", "other"]
+    slices = {metric.slice for metric in manifest.evaluation.metrics}
+    assert slices >= {"all", "greeting", "fault", "other"}
