@@ -90,6 +90,8 @@ class _Surgeon:
         self._read = read
         self._nodes = {node.name: node for node in model.graph.node}
         self._casts: list[Any] = []
+        self._before: dict[str, list[Any]] = {}  # new nodes, by the node that they are put before
+        self._wide: dict[str, str] = {}
         if all(entry.domain != "com.microsoft" for entry in model.opset_import):
             model.opset_import.add(domain="com.microsoft", version=1)
 
@@ -100,12 +102,17 @@ class _Surgeon:
     def replace(self, matrix: Matrix, blocks: Blocks) -> None:
         """Multiply with blocks instead of the matrix; the embedding too, if it is the head's."""
         node = self._nodes[matrix.node]
-        inputs = self._add(matrix.weight, blocks)
         rows, length = blocks.values.shape
+        given = node.input[0]
+        if blocks.offsets is not None:
+            given = self._followed_by_means(node, blocks.block)
+            length += blocks.scales.shape[1]
+            blocks = blocks.widened()
+        inputs = self._add(matrix.weight, blocks)
         self._become(
             node,
             "MatMulNBits",
-            [node.input[0], *inputs],
+            [given, *inputs],
             K=length,
             N=rows,
             bits=blocks.bits,
@@ -126,7 +133,7 @@ class _Surgeon:
 
     def finish(self) -> None:
         """Put the new nodes first, and drop what nobody reads any more."""
-        old = list(self._graph.node)
+        old = [n for node in self._graph.node for n in (*self._before.get(node.name, ()), node)]
         del self._graph.node[:]
         self._graph.node.extend([*self._casts, *old])
         used = {name for node in self._graph.node for name in node.input}
@@ -142,6 +149,18 @@ class _Surgeon:
             return
         self._gather(inputs, blocks)
         self._graph.node.remove(turned)
+
+    def _followed_by_means(self, node: Any, block: int) -> str:
+        """What a node is given, [batch, tokens, K], followed by the means of its blocks."""
+        given = str(node.input[0])
+        if given not in self._wide:
+            means, wide = f"{given}.means", f"{given}.wide"
+            self._before[node.name] = [
+                _node("AveragePool", [given], means, kernel_shape=[block], strides=[block]),
+                _node("Concat", [given, means], wide, axis=-1),
+            ]
+            self._wide[given] = wide
+        return self._wide[given]
 
     def _gather(self, inputs: list[str], blocks: Blocks) -> None:
         gather = self._nodes[EMBEDDING]

@@ -13,7 +13,7 @@ from tools.quantize.family import Artifact, LayerError, Progress, Role
 from tools.quantize.language import graph
 from tools.quantize.language.calibration import curvatures, input_names
 from tools.quantize.language.source import RUNTIME_FILES
-from tools.quantize.language.weights import Blocks, Floats, compensated, nearest
+from tools.quantize.language.weights import Blocks, Floats, compensated, nearest, shifted
 
 TEXTS = "calibration.json"  # token ids beside the float graph
 LAYERS = "layers.json"
@@ -31,7 +31,11 @@ class Weights:
         bits: of the matrices inside the layers.
         block: weights that share a scale.
         head: bits of the head, and of the embedding where it is the same matrix.
+        head_block: weights of the head that share a scale.
+        shifted: zero points are real numbers, so that a model that comes in blocks of four bits
+            keeps its weights.
         fitted: by what the model reads (GPTQ), or rounded to nearest.
+        centred: zero points are all in the middle.
         wide: matrices, by node, that are left at 8 bits.
     """
 
@@ -40,6 +44,8 @@ class Weights:
     bits: int = 4
     block: int = 32
     head: int = 8
+    head_block: int = 32
+    shifted: bool = False
     fitted: bool = False
     centred: bool = False
     wide: frozenset[str] = field(default=frozenset())
@@ -68,6 +74,12 @@ RECIPES = (
     Weights("int4-rtn", "all matrices 4 bits, rounded", head=4, centred=True),
     Weights("int4-rtn-b64", "4 bits in blocks of 64, head 8 bits", block=64),
     Weights("int4-rtn-head8", "4 bits, rounded; head and embedding 8 bits"),
+    Weights(
+        "int4-shifted-head8",
+        "4 bits with real zero points, as a GGUF file has them; head and embedding 8 bits",
+        shifted=True,
+        head_block=64,
+    ),
     Weights("int4-gptq-head8", "4 bits, fitted (GPTQ); head and embedding 8 bits", fitted=True),
     Weights("int8", "all matrices 8 bits, rounded", bits=8, centred=True),
 )
@@ -96,8 +108,10 @@ class _Maker:
         curvature = self.curvatures.get(self.inputs.get(node, ""))
         if bits == 4 and curvature is not None:
             return compensated(matrix, curvature, bits=bits, block=recipe.block)
-        centred = recipe.centred or bits == 8
-        return nearest(matrix, bits=bits, block=32 if bits == 8 else recipe.block, centred=centred)
+        if bits == 4 and recipe.shifted:
+            return shifted(matrix, bits=bits, block=recipe.block)
+        block = recipe.block if bits == 4 else recipe.head_block if node in ENDS else 32
+        return nearest(matrix, bits=bits, block=block, centred=recipe.centred or bits == 8)
 
 
 def _curvatures(original: Artifact, progress: Progress) -> Mapping[str, NDArray[np.float32]]:

@@ -2,16 +2,20 @@
 
 A matrix [K, N] is held as its transpose, [N, K], in blocks of `block` weights along K that share a
 scale, and a zero point where values need not be centred on 0: what the operators MatMulNBits and
-GatherBlockQuantized of ONNX Runtime read.
+GatherBlockQuantized of ONNX Runtime read. Their fast paths take whole numbers as zero points. What a
+block's zero point misses is one number for all of its weights, so it is multiplied with the mean of
+what the block is multiplied with: as one more column of the matrix for each block.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
+SPANS = tuple(range(15, 8, -1))  # steps from a block's least to its largest weight, tried likewise
+EXACT = 1e-2  # of a step: an offset below it is the source's own rounding
 SHRINKS = np.linspace(1.0, 0.75, 11, dtype=np.float32)  # of a block's range, tried for least error
 COLUMNS = 128  # that GPTQ settles before it carries their error to the rest
 DAMPING = 0.01  # of the mean curvature, so that its inverse exists
@@ -26,12 +30,15 @@ class Blocks:
         scales: float32 [N, K / block], each a value of float16.
         zeros: uint8 [N, K / block]; None where all are 2**(bits - 1).
         bits: 4 or 8.
+        offsets: what is added to each weight of a block, times the weights in a block: a matrix
+            [N, K / block], filled up to whole blocks; None for nothing.
     """
 
     values: NDArray[np.uint8]
     scales: Floats
     zeros: NDArray[np.uint8] | None
     bits: int
+    offsets: "Blocks | None" = None
 
     @property
     def block(self) -> int:
@@ -41,7 +48,20 @@ class Blocks:
     def dequantized(self) -> Floats:
         """The matrix that it stands for, float32 [N, K]."""
         zeros = self._zeros().repeat(self.block, axis=1)
-        return (self.values.astype(np.float32) - zeros) * self.scales.repeat(self.block, axis=1)
+        found = (self.values.astype(np.float32) - zeros) * self.scales.repeat(self.block, axis=1)
+        if self.offsets is None:
+            return found
+        offsets = self.offsets.dequantized()[:, : self.scales.shape[1]] / self.block
+        return found + offsets.repeat(self.block, axis=1)
+
+    def widened(self) -> "Blocks":
+        """With its offsets as more columns, for a vector followed by the means of its blocks."""
+        if self.offsets is None:
+            return self
+        more = self.offsets
+        zeros = np.hstack([self._zeros(), more._zeros()]).astype(np.uint8)
+        scales = np.hstack([self.scales, more.scales])
+        return Blocks(np.hstack([self.values, more.values]), scales, zeros, self.bits)
 
     def packed(self) -> NDArray[np.uint8]:
         """Values as the operators read them: uint8 [N, K / block, block * bits / 8]."""
@@ -80,6 +100,29 @@ def nearest(matrix: Floats, *, bits: int, block: int, centred: bool) -> Blocks:
     return Blocks(values.astype(np.uint8).reshape(rows, length), scales, kept, bits)
 
 
+def shifted(matrix: Floats, *, bits: int, block: int) -> Blocks:
+    """Round to nearest, with zero points that are real numbers: whole ones, and offsets.
+
+    A matrix that was already rounded so, as in the types Q4_0 and Q4_1 of GGUF files, is found again:
+    its values, its scales, and its offsets to a thirtieth of a step.
+
+    Args:
+        matrix: float32 [N, K]; K is a multiple of the block.
+        bits: 4 or 8.
+        block: weights that share a scale and a zero point.
+    """
+    rows, length = matrix.shape
+    parts = matrix.reshape(rows, length // block, block)
+    scales, lows, values = _spanned(parts, bits)
+    steps = 2**bits - 1
+    zeros = np.clip(np.round(-lows / scales), 0, steps).astype(np.float32)
+    missed = lows + zeros * scales
+    made = Blocks(values.reshape(rows, length), scales, zeros.astype(np.uint8), bits)
+    if (np.abs(missed) <= EXACT * scales).all():
+        return made
+    return replace(made, offsets=_columns(missed * block, bits, block))
+
+
 def compensated(matrix: Floats, curvature: Floats, *, bits: int, block: int) -> Blocks:
     """GPTQ (Frantar et al., 2023): what rounding one weight loses, the next ones make good.
 
@@ -111,6 +154,38 @@ def compensated(matrix: Floats, curvature: Floats, *, bits: int, block: int) -> 
             lost[:, column - start] = error
         left[:, end:] -= lost @ factor[start:end, end:]
     return Blocks(values, scales, zeros.astype(np.uint8), bits)
+
+
+def _spanned(parts: Floats, bits: int) -> tuple[Floats, Floats, NDArray[np.uint8]]:
+    """Scale, least value and steps above it of each block [..., block] that lose least.
+
+    Blocks that were rounded before are met exactly by the number of steps that they span; others by
+    a range that leaves out a little at both ends.
+    """
+    steps = 2**bits - 1
+    low, high = parts.min(-1), parts.max(-1)
+    tried = [(low, (high - low) / span) for span in SPANS]
+    middle, half = (low + high) / 2, (high - low) / 2
+    tried += [(middle - half * shrink, 2 * half * shrink / steps) for shrink in SHRINKS[1:]]
+    best = np.full(low.shape, np.inf, np.float32)
+    scales, lows = np.empty_like(low), np.empty_like(low)
+    values = np.empty(parts.shape, np.uint8)
+    for start, width in tried:
+        scale = _as_float16(width)[..., None]
+        found = np.clip(np.round((parts - start[..., None]) / scale), 0, steps)
+        least = (parts - found * scale).mean(-1)
+        error = np.square(parts - found * scale - least[..., None]).sum(-1)
+        better = error < best
+        best = np.where(better, error, best)
+        scales, lows = np.where(better, scale[..., 0], scales), np.where(better, least, lows)
+        values[better] = found[better].astype(np.uint8)
+    return scales, lows, values
+
+
+def _columns(numbers: Floats, bits: int, block: int) -> Blocks:
+    """A matrix [N, n] in blocks, n filled up with zeros to a multiple of the block."""
+    rest = -numbers.shape[1] % block
+    return nearest(np.pad(numbers, ((0, 0), (0, rest))), bits=bits, block=block, centred=True)
 
 
 def _inverse_factor(curvature: Floats) -> NDArray[np.float64]:
