@@ -28,8 +28,8 @@ def read(connection: sqlite3.Connection) -> TwinRow:
 def save_desired(connection: sqlite3.Connection, version: int, desired: bytes) -> None:
     """Replace the desired document."""
     connection.execute(
-        "INSERT INTO twin VALUES (1, ?1, ?2, 0) "
-        "ON CONFLICT (one) DO UPDATE SET version = ?1, desired = ?2",
+        "INSERT INTO twin VALUES (1, ?, ?, 0) "
+        "ON CONFLICT (one) DO UPDATE SET version = excluded.version, desired = excluded.desired",
         (version, desired),
     )
 
