@@ -29,7 +29,7 @@ from tools.quantize.language.recipes import LAYERS, RECIPES, TEXTS, artifact
 from tools.quantize.language.room import Shape, needed_mib
 from tools.quantize.language.tokenizer import control_tokens, prove
 
-VERSION = 1  # of what is built here: work that was kept from another one is of no use
+VERSION = 2  # of what is built here: work that was kept from another one is of no use
 FIRST = "first.json"  # first tokens of the float model's answers
 COPIES = 10  # of a 4-bit file in memory at the peak: a float model twice over, and its builder
 RUNTIME = 2**30  # bytes that the libraries take

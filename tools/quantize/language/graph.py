@@ -4,6 +4,7 @@ Works on what the model builder of onnxruntime-genai makes: a MatMul with an ini
 matrix, and an embedding that is the head's, transposed, where a model ties them.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.errors import BadModel
+from tools.quantize.language import rotary
 from tools.quantize.language.weights import Blocks
+from tools.quantize.onnx.slim import slimmed
 
 HEAD = "/lm_head/MatMul"
 EMBEDDING = "/model/embed_tokens/Gather"
 DATA = "model.onnx.data"
 ACCURACY = 4  # activations are rounded to 8 bits for the product, as every processor does fastest
+MIN_HALVED = 256  # elements: a smaller tensor is not worth a node
 MIN_EXTERNAL = 1024  # bytes: smaller tensors stay in the graph
 
 Quantizer = Callable[[str, NDArray[np.float32]], Blocks | None]
@@ -78,8 +82,9 @@ def quantized(source: Path, target: Path, quantizer: Quantizer) -> None:
         blocks = quantizer(EMBEDDING, surgeon.read(table))
         if blocks is not None:
             surgeon.look_up(table, blocks)
+    surgeon.compute_tables()
     surgeon.finish()
-    _save(model, source, target)
+    _save(slimmed(model), source, target)
 
 
 class _Surgeon:
@@ -92,6 +97,7 @@ class _Surgeon:
         self._casts: list[Any] = []
         self._before: dict[str, list[Any]] = {}  # new nodes, by the node that they are put before
         self._wide: dict[str, str] = {}
+        self._constants: set[str] = set()
         if all(entry.domain != "com.microsoft" for entry in model.opset_import):
             model.opset_import.add(domain="com.microsoft", version=1)
 
@@ -105,8 +111,9 @@ class _Surgeon:
         rows, length = blocks.values.shape
         given = node.input[0]
         if blocks.offsets is not None:
-            given = self._followed_by_means(node, blocks.block)
-            length += blocks.scales.shape[1]
+            count = blocks.scales.shape[1]
+            given = self._followed_by_means(node, count, blocks.block)
+            length += count
             blocks = blocks.widened()
         inputs = self._add(matrix.weight, blocks)
         self._become(
@@ -131,6 +138,11 @@ class _Surgeon:
         """Look tokens up in blocks instead of an embedding of its own."""
         self._gather(self._add(table, blocks), blocks)
 
+    def compute_tables(self) -> None:
+        """Compute the tables of rotary positions instead of storing them, where that can be done."""
+        if all(name in self._read for name in rotary.TABLES):
+            rotary.compute(self._graph, *(self.read(name) for name in rotary.TABLES))
+
     def finish(self) -> None:
         """Put the new nodes first, and drop what nobody reads any more."""
         old = [n for node in self._graph.node for n in (*self._before.get(node.name, ()), node)]
@@ -139,7 +151,21 @@ class _Surgeon:
         used = {name for node in self._graph.node for name in node.input}
         kept = [t for t in self._graph.initializer if t.name in used]
         del self._graph.initializer[:]
-        self._graph.initializer.extend(kept)
+        self._graph.initializer.extend(self._halved(tensor) for tensor in kept)
+
+    def _halved(self, tensor: Any) -> Any:
+        """The same numbers as float16, widened when the model is loaded, where that is exact."""
+        from onnx import TensorProto, numpy_helper
+
+        if tensor.data_type != TensorProto.FLOAT or math.prod(tensor.dims) < MIN_HALVED:
+            return tensor
+        values = self.read(tensor.name)
+        half = values.astype(np.float16)
+        if not np.array_equal(half, values):
+            return tensor
+        name = f"{tensor.name}.half"
+        self._graph.node.insert(0, _node("Cast", [name], tensor.name, to=TensorProto.FLOAT))
+        return numpy_helper.from_array(half, name)
 
     def _tie(self, weight: str, inputs: list[str], blocks: Blocks) -> None:
         """An embedding that is the head's matrix, transposed, reads the same blocks."""
@@ -150,13 +176,16 @@ class _Surgeon:
         self._gather(inputs, blocks)
         self._graph.node.remove(turned)
 
-    def _followed_by_means(self, node: Any, block: int) -> str:
+    def _followed_by_means(self, node: Any, blocks: int, block: int) -> str:
         """What a node is given, [batch, tokens, K], followed by the means of its blocks."""
         given = str(node.input[0])
         if given not in self._wide:
-            means, wide = f"{given}.means", f"{given}.wide"
+            parts, means, wide = f"{given}.parts", f"{given}.means", f"{given}.wide"
+            shape = self._shared(f"offsets.parts.{blocks}", np.array([0, 0, blocks, block]))
+            axes = self._shared("offsets.axis", np.array([-1]))
             self._before[node.name] = [
-                _node("AveragePool", [given], means, kernel_shape=[block], strides=[block]),
+                _node("Reshape", [given, shape], parts),
+                _node("ReduceMean", [parts, axes], means, keepdims=0),
                 _node("Concat", [given, means], wide, axis=-1),
             ]
             self._wide[given] = wide
@@ -188,6 +217,12 @@ class _Surgeon:
         zeros = blocks.packed_zeros()
         inputs = [values, f"{name}.scales"]
         return inputs if zeros is None else [*inputs, self._tensor(f"{name}.zeros", zeros)]
+
+    def _shared(self, name: str, values: NDArray[Any]) -> str:
+        """A small tensor that several nodes read."""
+        if name not in self._constants:
+            self._constants.add(self._tensor(name, values))
+        return name
 
     def _tensor(self, name: str, values: NDArray[Any]) -> str:
         from onnx import numpy_helper

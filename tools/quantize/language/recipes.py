@@ -18,6 +18,8 @@ from tools.quantize.language.weights import Blocks, Floats, compensated, nearest
 TEXTS = "calibration.json"  # token ids beside the float graph
 LAYERS = "layers.json"
 ENDS = frozenset({graph.HEAD, graph.EMBEDDING})
+# What attention gives has means near zero: an offset there is not worth the time that it takes.
+UNSHIFTED = "/o_proj/MatMul"
 SPARED = 0.1  # of the matrices, each time that some are spared
 
 
@@ -108,10 +110,15 @@ class _Maker:
         curvature = self.curvatures.get(self.inputs.get(node, ""))
         if bits == 4 and curvature is not None:
             return compensated(matrix, curvature, bits=bits, block=recipe.block)
-        if bits == 4 and recipe.shifted:
+        if bits == 4 and recipe.shifted and not node.endswith(UNSHIFTED):
             return shifted(matrix, bits=bits, block=recipe.block)
-        block = recipe.block if bits == 4 else recipe.head_block if node in ENDS else 32
+        block = recipe.block if bits == 4 else self._wide_block(node, matrix.shape[1])
         return nearest(matrix, bits=bits, block=block, centred=recipe.centred or bits == 8)
+
+    def _wide_block(self, node: str, length: int) -> int:
+        """Weights of 8 bits that share a scale."""
+        block = self.recipe.head_block if node in ENDS else 32
+        return 32 if length % block else block
 
 
 def _curvatures(original: Artifact, progress: Progress) -> Mapping[str, NDArray[np.float32]]:

@@ -47,11 +47,11 @@ class Blocks:
 
     def dequantized(self) -> Floats:
         """The matrix that it stands for, float32 [N, K]."""
-        zeros = self._zeros().repeat(self.block, axis=1)
+        zeros = self.zero_points().astype(np.float32).repeat(self.block, axis=1)
         found = (self.values.astype(np.float32) - zeros) * self.scales.repeat(self.block, axis=1)
         if self.offsets is None:
             return found
-        offsets = self.offsets.dequantized()[:, : self.scales.shape[1]] / self.block
+        offsets = self.offsets.dequantized()[:, : self.scales.shape[1]] / np.float32(self.block)
         return found + offsets.repeat(self.block, axis=1)
 
     def widened(self) -> "Blocks":
@@ -59,7 +59,7 @@ class Blocks:
         if self.offsets is None:
             return self
         more = self.offsets
-        zeros = np.hstack([self._zeros(), more._zeros()]).astype(np.uint8)
+        zeros = np.hstack([self.zero_points(), more.zero_points()])
         scales = np.hstack([self.scales, more.scales])
         return Blocks(np.hstack([self.values, more.values]), scales, zeros, self.bits)
 
@@ -76,11 +76,11 @@ class Blocks:
         padded = np.pad(self.zeros, ((0, 0), (0, 1))) if odd else self.zeros
         return _nibbles(padded, self.bits)
 
-    def _zeros(self) -> Floats:
-        middle = np.float32(2 ** (self.bits - 1))
+    def zero_points(self) -> NDArray[np.uint8]:
+        """The value that stands for 0 in each block, uint8 [N, K / block]."""
         if self.zeros is None:
-            return np.full(self.scales.shape, middle, np.float32)
-        return self.zeros.astype(np.float32)
+            return np.full(self.scales.shape, 2 ** (self.bits - 1), np.uint8)
+        return self.zeros
 
 
 def nearest(matrix: Floats, *, bits: int, block: int, centred: bool) -> Blocks:
