@@ -1,6 +1,6 @@
 """A language model with nothing of ours around it: one JSON line asked, one answered.
 
-``python -m bench._bare_language genai FOLDER`` or ``… llama FILE THREADS``. It is asked
+``python -m bench._bare_language genai FOLDER THREADS`` or ``… llama FILE THREADS``. It is asked
 ``{"text": prompt, "tokens": n}`` and answers with the seconds to the first token, the seconds of the
 others, their number, and this process's memory in MiB. Runs where only the library is installed.
 """
@@ -14,11 +14,14 @@ from pathlib import Path
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 
-def genai(folder):
-    """The loop of onnxruntime-genai's own examples."""
+def genai(folder, threads):
+    """The loop of onnxruntime-genai's own examples, on as many threads as the daemon's."""
     import onnxruntime_genai as og
 
-    model = og.Model(folder)
+    config = og.Config(folder)
+    session = {"intra_op_num_threads": int(threads)}
+    config.overlay(json.dumps({"model": {"decoder": {"session_options": session}}}))
+    model = og.Model(config)
     tokenizer = og.Tokenizer(model)
 
     def write(text, tokens):

@@ -24,6 +24,7 @@ from tests.support.device import Device, device, install_models
 
 TITLE = "A language model: SmolLM2-135M, 4 bits, two threads"
 TOKENS = 96  # of an answer
+THREADS = str(min(4, os.cpu_count() or 1))  # of each runtime, as the manifest asks for
 STORY = "{}: once upon a time, in a small town by the river, there was a woman who"
 SENTENCE = "The pump in the yard hums, the valve is open, and Anna writes the numbers down. "
 
@@ -62,7 +63,7 @@ def run(quick: bool) -> Table:
     rounds = 5 if quick else 15
     with ExitStack() as stack:
         served = stack.enter_context(_served(Path(place)))
-        bare = stack.enter_context(_bare(sys.executable, "genai", place))
+        bare = stack.enter_context(_bare(sys.executable, "genai", place, THREADS))
         llama = _llama(stack)
         memory = _memory(served, bare)  # before there is more than one conversation to remember
         rows = [
@@ -168,7 +169,7 @@ def _llama(stack: ExitStack) -> Writer | None:
     python, file = os.environ.get("EDGE_AGENT_LLAMA"), os.environ.get("EDGE_AGENT_GGUF")
     if not python or not file:
         return None
-    return stack.enter_context(_bare(python, "llama", file, str(min(4, os.cpu_count() or 1))))
+    return stack.enter_context(_bare(python, "llama", file, THREADS))
 
 
 def _speed(served: Served, bare: Writer, llama: Writer | None, rounds: int) -> list[Row]:
