@@ -350,9 +350,8 @@ def _library() -> Any:
 def _overlay(threads: int) -> str:
     """Session options of ours, over the package's.
 
-    A token is some two hundred products of a few microseconds each: threads that wait for the next
-    one by spinning give a quarter more tokens than threads that sleep. While another process takes
-    a core they give a third less. Between answers they sleep.
+    A token is some two hundred products of microseconds: threads that wait for the next by spinning
+    give a quarter more tokens than threads that sleep, and a third less beside a busy process.
     """
     session = {"intra_op_num_threads": threads, "session.intra_op.allow_spinning": "1"}
     return msgspec.json.encode({"model": {"decoder": {"session_options": session}}}).decode()
