@@ -92,7 +92,9 @@ _OPTIONS = (
         "--license", default="NOASSERTION", show_default=True, help="Of the model, SPDX expression."
     ),
     click.option("--summary", default="", help="One line about the model."),
-    click.option("--evaluate", type=_PATH, help="Evaluation set: npz, csv or folder."),
+    click.option(
+        "--evaluate", type=_PATH, help="Evaluation set: npz, csv or folder; of texts, see above."
+    ),
     click.option(
         "--max-drop",
         callback=_limit,

@@ -17,6 +17,10 @@ from tools.quantize.run import quantize
     "--conversations", default=4, show_default=True, help="That a device remembers at once."
 )
 def language(source: Path, goal: Goal, context: int, conversations: int) -> None:
-    """Quantize SOURCE, a GGUF file or a Hugging Face folder, for onnxruntime-genai."""
-    given = LanguageSource(source, context, conversations)
+    """Quantize SOURCE, a GGUF file or a Hugging Face folder, for onnxruntime-genai.
+
+    It is judged on texts and questions of the project's own, or on --evaluate, a file of JSON lines:
+    {"prompt": "…"} or {"text": "…"}, with "slice": "…" if you like.
+    """
+    given = LanguageSource(source, context, conversations, goal.evaluate)
     quantize(LanguageFamily(given), goal, str(source), "language")

@@ -10,7 +10,8 @@ from agent.engines.base import EngineOptions
 from agent.engines.genai import GenAiSession
 from agent.engines.generation import ChatMessage, Chosen, GenerationRequest, Piece, Sampling
 from tools.quantize.family import Artifact, Progress, Score
-from tools.quantize.language.texts import Prompt, evaluation_prompts, perplexity_text
+from tools.quantize.language.judged import Passage
+from tools.quantize.language.texts import Prompt
 
 AGREEMENT, PERPLEXITY = "first-token agreement", "perplexity"
 SHARE = 0.5  # of the work, for the progress
@@ -22,19 +23,23 @@ def opened(artifact: Artifact) -> GenAiSession:
     return GenAiSession(b"", EngineOptions(os.cpu_count() or 1, files, {}))
 
 
-def perplexity(session: GenAiSession, progress: Progress) -> list[Score]:
-    """Over the fixed text, as a whole and by paragraph, each token given all before it."""
-    losses = [
-        _loss(session, paragraph, n, progress)
-        for n, paragraph in enumerate(perplexity_text().split("\n\n"))
+def perplexity(
+    session: GenAiSession, passages: Sequence[Passage], progress: Progress
+) -> list[Score]:
+    """Over all passages, and by slice; each token given all before it in its passage."""
+    losses = defaultdict(list)
+    for number, passage in enumerate(passages):
+        progress(f"Reading text {number + 1}", SHARE * number / len(passages))
+        losses[passage.kind].append(_loss(session, passage.text))
+    parts = {kind: np.concatenate(found) for kind, found in losses.items()}
+    return [
+        _perplexity(np.concatenate(list(parts.values())), "all"),
+        *(_perplexity(loss, kind) for kind, loss in parts.items()),
     ]
-    scores = [_perplexity(np.concatenate(losses), "all")]
-    return scores + [_perplexity(loss, f"paragraph {n}") for n, loss in enumerate(losses, 1)]
 
 
-def first_tokens(session: GenAiSession, progress: Progress) -> list[str]:
+def first_tokens(session: GenAiSession, prompts: Sequence[Prompt], progress: Progress) -> list[str]:
     """The likeliest first token of the answer to each question; empty where it is the end."""
-    prompts = evaluation_prompts()
     found = []
     for number, prompt in enumerate(prompts):
         progress("Asking questions", SHARE + SHARE * number / len(prompts))
@@ -45,22 +50,23 @@ def first_tokens(session: GenAiSession, progress: Progress) -> list[str]:
     return found
 
 
-def agreement(expected: Sequence[str], found: Sequence[str]) -> list[Score]:
+def agreement(
+    prompts: Sequence[Prompt], expected: Sequence[str], found: Sequence[str]
+) -> list[Score]:
     """Share of questions whose answer begins as the float model's does, and by kind."""
     same = [one == other for one, other in zip(expected, found, strict=True)]
     kinds = defaultdict(list)
-    for prompt, value in zip(evaluation_prompts(), same, strict=True):
-        kinds[_kind(prompt)].append(value)
+    for prompt, value in zip(prompts, same, strict=True):
+        kinds[prompt.kind].append(value)
     scores = [Score(AGREEMENT, float(np.mean(same)), "all", len(same))]
     return scores + [Score(AGREEMENT, float(np.mean(v)), k, len(v)) for k, v in kinds.items()]
 
 
-def _loss(session: GenAiSession, text: str, number: int, progress: Progress) -> np.ndarray:
+def _loss(session: GenAiSession, text: str) -> np.ndarray:
     """Negative log-likelihood of each token but the first, natural logarithm."""
     tokens = session.tokens(GenerationRequest(text=text))
-    losses = np.empty(len(tokens) - 1)
+    losses = np.empty(max(len(tokens) - 1, 0))
     for place in range(1, len(tokens)):
-        progress(f"Reading paragraph {number + 1}", SHARE * place / len(tokens))
         logits = session.run({"tokens": tokens[:place]})["logits"].astype(np.float64)
         highest = logits.max()
         whole = highest + np.log(np.exp(logits - highest).sum())
@@ -75,7 +81,3 @@ def _perplexity(losses: np.ndarray, part: str) -> Score:
 
 def _text(chosen: Sequence[Chosen]) -> str:
     return chosen[0].token if chosen else ""
-
-
-def _kind(prompt: Prompt) -> str:
-    return prompt.kind

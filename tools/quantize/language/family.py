@@ -22,7 +22,7 @@ from tools.quantize.family import (
     Recipe,
     Score,
 )
-from tools.quantize.language import fitting, source
+from tools.quantize.language import fitting, judged, source
 from tools.quantize.language.calibration import written
 from tools.quantize.language.evaluation import agreement, first_tokens, opened, perplexity
 from tools.quantize.language.recipes import LAYERS, RECIPES, TEXTS, artifact
@@ -46,12 +46,13 @@ class LanguageSource:
         path: a GGUF file, or a Hugging Face folder.
         context: tokens of the window that a device offers.
         conversations: that a device remembers.
-        calibrate: prepare the recipes that are fitted to what the model reads.
+        evaluate: JSON lines that it is judged on; None for the project's texts.
     """
 
     path: Path
     context: int = 2048
     conversations: int = 4
+    evaluate: Path | None = None
 
 
 class LanguageFamily:
@@ -60,8 +61,9 @@ class LanguageFamily:
     comparable = True
 
     def __init__(self, given: LanguageSource) -> None:
-        """Raises BadModel: it is no language model."""
+        """Raises BadModel: it is no language model. BadPayload: nor an evaluation set."""
         source.check(given.path)
+        self._judged = judged.read(given.evaluate)
         self._given = given
 
     @property
@@ -70,7 +72,7 @@ class LanguageFamily:
         path = given.path.resolve()
         files = [path] if path.is_file() else sorted(path.iterdir())
         known = [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files if f.is_file()]
-        text = msgspec.json.encode([VERSION, str(path), known])
+        text = msgspec.json.encode([VERSION, str(path), known, self._judged])
         return f"language-{hashlib.sha256(text).hexdigest()[:16]}"
 
     def needs_bytes(self) -> int:
@@ -101,12 +103,14 @@ class LanguageFamily:
     ) -> Sequence[Score]:
         session = opened(artifact)
         try:
-            found = first_tokens(session, progress)
+            prompts, passages = self._judged.prompts, self._judged.passages
+            found = first_tokens(session, prompts, progress)
             known = original.directory / FIRST
             if artifact.directory == original.directory:
                 known.write_bytes(msgspec.json.encode(found))
             expected = msgspec.json.decode(known.read_bytes(), type=list[str])
-            return [*perplexity(session, progress), *agreement(expected, found)]
+            scores = perplexity(session, passages, progress)
+            return [*scores, *agreement(prompts, expected, found)]
         finally:
             session.close()
 
@@ -142,7 +146,7 @@ class LanguageFamily:
             golden=[GoldenInput("first", {"tokens": _golden(artifact)}, TOLERANCE)],
             memory_mib=needed_mib(artifact.size, shape, context, conversations),
             threads=THREADS,
-            data="200 questions of three kinds and a story of seven paragraphs, the project's own",
+            data=self._judged.about,
             limits="Writes what is likely, not what is true; small models are often wrong.",
         )
 
