@@ -140,9 +140,8 @@ class Client:
     def _unreachable(self, error: Exception) -> NotReachable:
         where = str(self._path)
         if isinstance(error, FileNotFoundError | ConnectionRefusedError):
-            return NotReachable(
-                "no daemon is running", where=where, hint="Start it: edge-agent run"
-            )
+            hint = "Start it: edge-agent run. While it starts: edge-agent status --wait"
+            return NotReachable("no daemon is running", where=where, hint=hint)
         if isinstance(error, PermissionError):
             return NotReachable(
                 "this user may not connect", where=where, hint="Join the group that owns the socket"

@@ -1,11 +1,19 @@
 """`edge-agent status`: what a running daemon does."""
 
+import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from agent.cli.options import emit_json, emit_table, find_socket, json_option, socket_option
+from agent.errors import Unavailable
+
+if TYPE_CHECKING:
+    from agent.api.client import Client
+
+WAIT_S = 30  # for a daemon that is starting, unless said otherwise
+LOOK_S = 0.05  # between two looks while it starts
 
 
 @click.command()
@@ -18,11 +26,23 @@ from agent.cli.options import emit_json, emit_table, find_socket, json_option, s
     show_default=True,
     help="Between two looks of --watch, seconds.",
 )
+@click.option(
+    "--wait",
+    "wait_s",
+    is_flag=False,
+    flag_value=WAIT_S,
+    default=None,
+    type=click.FloatRange(0, 3600),
+    metavar="[SECONDS]",
+    help=f"Wait for a daemon that is starting, at most so long.  [default: {WAIT_S} seconds]",
+)
 @socket_option
 @json_option
 def status(
+    *,
     watched: bool,
     interval_s: float,
+    wait_s: float | None,
     socket_path: Path | None,
     config_path: Path | None,
     as_json: bool,
@@ -30,13 +50,35 @@ def status(
     """Show models, streams, warnings, outbox and link of a running daemon."""
     from agent.api.client import Client
 
+    place = find_socket(socket_path, config_path)
+    client = Client(place)
+    if wait_s is not None:
+        until_ready(client, wait_s)
     if watched:
         from agent.cli.watch import watch
 
-        watch(find_socket(socket_path, config_path), interval_s)
+        watch(place, interval_s)
         return
-    state = Client(find_socket(socket_path, config_path)).get_json("/api/status")
+    state = client.get_json("/api/status")
     emit_json(state) if as_json else print_status(state)
+
+
+def until_ready(client: "Client", seconds: float) -> None:
+    """Return as soon as the daemon is ready.
+
+    Raises:
+        Unavailable: it was not by then; the daemon's own reasons, or that none answers.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            client.get_json("/readyz")
+        except Unavailable:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(LOOK_S)
+        else:
+            return
 
 
 def print_status(state: dict[str, Any]) -> None:
