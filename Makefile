@@ -17,6 +17,7 @@ export ORT_DISABLE_TELEMETRY := 1
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "Arguments go through ARGS, for example: make run ARGS='--recording pump.csv'"
+	@echo "The commands are in $(BIN): $(BIN)/edge-agent --help, edge-fleet and edge-quantize likewise"
 
 run: $(VENV)/.project  ## See the main job: a pump, a signed model, a warning, MQTT (about a minute)
 	@$(BIN)/edge-agent demo $(ARGS)

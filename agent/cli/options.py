@@ -1,6 +1,7 @@
 """Options that several commands share, and how results are printed."""
 
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -71,6 +72,18 @@ def find_socket(socket_path: Path | None, config_path: Path | None) -> Path:
         if config_path is not None:
             raise
         return DEFAULT_SOCKET
+
+
+def as_typed(program: str) -> str:
+    """How this user calls the command again: by its name if that is on the path, else by its place.
+
+    Args:
+        program: how it was called, ``sys.argv[0]``.
+    """
+    if not os.access(program, os.X_OK):
+        return "python -m agent"
+    found = shutil.which("edge-agent")
+    return "edge-agent" if found and Path(found).samefile(program) else program
 
 
 def emit_json(value: Any) -> None:

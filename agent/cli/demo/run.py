@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from agent.cli.demo.scenario import Demo, Pace, fitting_speed
 from agent.cli.demo.scene import Scene
 from agent.cli.demo.stage import Silence, Stage, stage
 from agent.cli.demo.summary import Summary, lines, summarize, to_dict
-from agent.cli.options import emit_json
+from agent.cli.options import as_typed, emit_json
 from agent.errors import BadRequest
 from agent.pipelines.spec import PipelineSpec
 from agent.pipelines.tables import Choices
@@ -220,16 +221,16 @@ def _print(summary: Summary, options: Options) -> None:
     for line in lines(summary):
         click.echo(click.style(line[:LABEL], bold=True) + line[LABEL:])
     click.echo()
-    for line in _next_steps(options):
+    for line in _next_steps(options, as_typed(sys.argv[0])):
         click.echo(line)
 
 
-def _next_steps(options: Options) -> Iterator[str]:
-    """Where to go from here."""
+def _next_steps(options: Options, command: str) -> Iterator[str]:
+    """Where to go from here, by lines that this user can type."""
     if options.home is not None:
-        yield f"The device is kept: edge-agent run --config {options.home}/edge-agent.toml"
+        yield f"The device is kept: {command} run --config {options.home}/edge-agent.toml"
     else:
-        yield "Keep the device next time:   edge-agent demo --home DIR"
+        yield f"Keep the device next time:   {command} demo --home DIRECTORY"
     if options.recording is None:
-        yield "Try a recording of your own: edge-agent demo --recording FILE.csv"
-    yield "Set up a device for good:    edge-agent init DIR"
+        yield f"Try a recording of your own: {command} demo --recording FILE.csv"
+    yield f"Set up a device for good:    {command} init DIRECTORY"
