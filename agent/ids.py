@@ -1,9 +1,12 @@
-"""Identifiers that sort by the time they were made."""
+"""Identifiers: those that sort by the time they were made, and the short form of keys' for people."""
 
 import os
 import threading
+from collections.abc import Sequence
 
 from agent.clock import Clock
+
+KEY_DIGITS = 8  # of a signing key's id, in what people read and in file names
 
 _COUNTER_BITS = 12
 _RANDOM_BITS = 62
@@ -38,6 +41,16 @@ def uuid7(clock: Clock) -> str:
     random = int.from_bytes(os.urandom(8), "big") >> (64 - _RANDOM_BITS)
     millisecond, counter = tick >> _COUNTER_BITS, tick & ((1 << _COUNTER_BITS) - 1)
     return _text((millisecond << 80) | _VERSION | (counter << 64) | _VARIANT | random)
+
+
+def short_key(keyid: str) -> str:
+    """A signing key's id as people meet it everywhere: its first digits. Scripts get the whole."""
+    return keyid[:KEY_DIGITS]
+
+
+def key_names(keyids: Sequence[str]) -> str:
+    """Signing keys in a sentence, for example ``key 1a73a0a2``."""
+    return f"key{'s' if len(keyids) > 1 else ''} {', '.join(map(short_key, keyids))}"
 
 
 def _text(value: int) -> str:

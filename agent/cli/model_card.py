@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.cli.options import emit_table
+from agent.ids import key_names
 from agent.types import TensorSpec
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def print_card(details: dict[str, Any]) -> None:
     click.echo(f"{details['name']} {details['version']}: {details['summary']}")
     for key in ("task", "engine", "license"):
         click.echo(f"  {key}: {details[key]}")
-    click.echo(f"  signed by: {', '.join(details['signers'])}")
+    click.echo(f"  signed by: {key_names(details['signers'])}")
     for way in ("inputs", "outputs"):
         for tensor in details[way]:
             click.echo(

@@ -10,6 +10,7 @@ import click
 from agent.cli.options import config_option, emit_json, emit_table, find_config, json_option
 from agent.cli.repositories import from_option, opened
 from agent.errors import AgentError, NotFound, NotReachable, Refused
+from agent.ids import key_names, short_key
 from agent.types import ModelRef
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def verify(config_path: Path | None, name: str, version: str | None, as_json: bo
     if as_json:
         emit_json({"name": model.ref.name, "version": model.ref.version, "signers": model.signers})
     else:
-        click.echo(f"{model.ref} is what {', '.join(model.signers)} signed.")
+        click.echo(f"{model.ref} is what {key_names(model.signers)} signed.")
 
 
 @models.command()
@@ -226,7 +227,7 @@ def _list(registry: "Registry", as_json: bool) -> None:
 
 
 def _row(model: "InstalledModel") -> tuple[object, ...]:
-    signers = ", ".join(signer[:12] for signer in model.signers)
+    signers = ", ".join(map(short_key, model.signers))
     active = "yes" if model.active else ""
     size = f"{model.size / 1024:.0f} KiB"
     return model.ref.name, model.ref.version, active, size, signers, _when(model.verified_at)
@@ -251,7 +252,7 @@ def _show_change(model: "InstalledModel", what: str, as_json: bool, config: "Con
     if as_json:
         emit_json(_plain(model))
     else:
-        click.echo(f"{model.ref} {what}, signed by {', '.join(model.signers)}.")
+        click.echo(f"{model.ref} {what}, signed by {key_names(model.signers)}.")
         click.echo(_taken_over(model.ref, config.api.socket), nl=False)
 
 

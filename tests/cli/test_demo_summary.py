@@ -98,11 +98,11 @@ def test_a_stretch_that_was_not_reached_is_not_missed() -> None:
 
 
 def test_the_text_names_model_signer_stretches_and_sensors() -> None:
-    scene = replayed(model="pump-anomaly 1.0.0", signers=("ab12cd",))
+    scene = replayed(model="pump-anomaly 1.0.0", signers=("ab12cd34" * 8,))
     scene.spans = (CAVITATION, BEARING)
     scene.warnings = [Warned(1012.0, 2.5, CAUSES, cleared=1200.0)]
     text = "\n".join(lines(summarize(scene, ledger())))
-    assert "pump-anomaly 1.0.0, signed by key ab12cd" in text
+    assert "pump-anomaly 1.0.0, signed by key ab12cd34\n" in text
     assert "1 of 2 labelled stretches found" in text
     assert "00:16:40  cavitation: warned after 12 s" in text
     assert "vibration higher (62%), flow lower (18%)" in text

@@ -110,6 +110,19 @@ class TestModels:
         card = json.loads(made.run("models", "show", "pump-anomaly", "--json").stdout)
         assert card["golden_cases"] == ["healthy", "faulty"]
 
+    def test_a_signer_has_one_short_form_for_people_and_the_whole_for_scripts(
+        self, make_device: MakeDevice
+    ) -> None:
+        made = make_device()
+        made.write_config()
+        listed = json.loads(made.run("models", "--json").stdout)
+        (signer,) = listed[0]["signers"]
+        assert len(signer) == 64
+        verify = made.run("models", "verify", "pump-anomaly").stdout
+        assert verify == f"pump-anomaly 1.0.0 is what key {signer[:8]} signed.\n"
+        assert f"signed by: key {signer[:8]}\n" in made.run("models", "show", "pump-anomaly").stdout
+        assert f" {signer[:8]} " in made.run("models", "list").stdout
+
     def test_a_device_without_a_root_installs_nothing(self, idle: Device, tmp_path: Path) -> None:
         done = idle.run("models", "install", "negator", "--from", str(tmp_path), check=False)
         assert done.returncode in (2, 3)

@@ -15,10 +15,10 @@ import msgspec
 from agent.cli import run_command
 from agent.cli.options import emit_json, emit_table, json_option
 from agent.errors import BadRequest
+from agent.ids import short_key
 from agent.types import ModelRef
 from tools.fleet.brokers import broker_options, link_settings
 from tools.fleet.escalations import escalations
-from tools.fleet.keys import ID_DIGITS
 from tools.fleet.orders import command, command_key
 from tools.fleet.passphrases import Passphrases, Pins
 from tools.fleet.repository import Repository
@@ -195,7 +195,7 @@ def delegate(
 ) -> None:
     """Let a team, ROLE, sign models whose names match PATTERNS, and no others."""
     keyid = _open(repository, keys, new=True).delegate(role, patterns, address or scheme)
-    click.echo(f"{role} signs {', '.join(patterns)} with the key {keyid[:ID_DIGITS]}.")
+    click.echo(f"{role} signs {', '.join(patterns)} with the key {short_key(keyid)}.")
     click.echo(f"Give the team its key file and: edge-fleet publish PACKAGE --role {role}")
 
 
@@ -211,7 +211,7 @@ def key() -> None:
 def add(role: str, repository: Path, keys: Path, scheme: str, address: str | None) -> None:
     """Give a role one more key."""
     keyid = _open(repository, keys, new=True).add_key(role, address or scheme)
-    click.echo(f"{role} has the new key {keyid[:ID_DIGITS]}.")
+    click.echo(f"{role} has the new key {short_key(keyid)}.")
 
 
 @key.command()
@@ -221,8 +221,8 @@ def add(role: str, repository: Path, keys: Path, scheme: str, address: str | Non
 def rotate(role: str, repository: Path, keys: Path, scheme: str, address: str | None) -> None:
     """Replace all keys of a role by one new key."""
     keyid, old = _open(repository, keys, new=True).rotate_key(role, address or scheme)
-    gone = ", ".join(one[:ID_DIGITS] for one in old)
-    click.echo(f"{role} has the new key {keyid[:ID_DIGITS]}; no longer trusted: {gone}.")
+    gone = ", ".join(map(short_key, old))
+    click.echo(f"{role} has the new key {short_key(keyid)}; no longer trusted: {gone}.")
 
 
 @key.command()
@@ -231,7 +231,7 @@ def rotate(role: str, repository: Path, keys: Path, scheme: str, address: str | 
 def revoke(keyid: str, repository: Path, keys: Path) -> None:
     """Trust a key no longer, in any role; KEYID as `inspect` shows it."""
     roles = _open(repository, keys).revoke_key(keyid)
-    click.echo(f"{keyid[:ID_DIGITS]} is trusted no longer. It was a key of: {', '.join(roles)}.")
+    click.echo(f"{short_key(keyid)} is trusted no longer. It was a key of: {', '.join(roles)}.")
 
 
 @key.command()
@@ -275,7 +275,7 @@ def _passphrases(keys: Path, *, new: bool) -> Callable[[str], bytes | None]:
 
 
 def _role_row(role: Any) -> tuple[object, ...]:
-    marks = (f"{k[:ID_DIGITS]}{'*' if k in role.at_hand else ''}" for k in role.keys)
+    marks = (f"{short_key(k)}{'*' if k in role.at_hand else ''}" for k in role.keys)
     signatures = f"{role.threshold} of {len(role.keys)}"
     return role.role, role.version, role.expires, signatures, " ".join(marks)
 

@@ -26,13 +26,13 @@ from cryptography.hazmat.primitives.serialization import (
 from securesystemslib.signer import CryptoSigner, Key, Signer, SSlibKey
 
 from agent.errors import BadKey
+from agent.ids import short_key
 from tools.fleet.keystores import Pin, import_key, is_address, open_signer
 
 Private = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey
 Scheme = Literal["ed25519", "ecdsa"]
 Passphrase = Callable[[str], "bytes | None"]
 
-ID_DIGITS = 8  # of a key's id that name its file
 ADDRESS = ".uri"  # suffix of a file that holds a key's address and no key
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
@@ -102,7 +102,7 @@ class KeyStore:
         """
         path = self._find(key.keyid)
         if path is None:
-            raise BadKey(f"the key {key.keyid[:ID_DIGITS]} is not here", where=str(self._directory))
+            raise BadKey(f"the key {short_key(key.keyid)} is not here", where=str(self._directory))
         if path.suffix == ADDRESS:
             return open_signer(_read_private(path).decode(errors="replace").strip(), key, self._pin)
         try:
@@ -111,10 +111,10 @@ class KeyStore:
             raise BadKey(f"cannot be used: {error}", where=str(path)) from error
 
     def _path(self, role: str, keyid: str) -> Path:
-        return self._directory / f"{role}-{keyid[:ID_DIGITS]}.pem"
+        return self._directory / f"{role}-{short_key(keyid)}.pem"
 
     def _find(self, keyid: str) -> Path | None:
-        found = sorted(self._directory.glob(f"*-{keyid[:ID_DIGITS]}.*"))
+        found = sorted(self._directory.glob(f"*-{short_key(keyid)}.*"))
         return next((path for path in found if path.suffix in {".pem", ADDRESS}), None)
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.cli.demo.scene import Cause, Scene, Warned, peaks
+from agent.ids import short_key
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 FIXED_ROWS = 21  # everything but the chart's own rows
@@ -59,7 +60,7 @@ def _model(scene: Scene) -> Iterable[tuple[str, str]]:
     if scene.model:
         yield " · ", DIM
         yield scene.model, ""
-        yield f", signed by {scene.signers[0][:8]}", DIM
+        yield f", signed by {short_key(scene.signers[0])}", DIM
 
 
 def _score(scene: Scene, width: int, rows: int, *, solid: bool) -> RenderableType:

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from agent.cli.demo.scene import Cause, Scene, Span, Warned
+from agent.ids import key_names
 
-KEY_SHOWN = 16  # characters of a key's id
 DRIVERS_NAMED = 2  # sensors named with a warning
 GRACE_S = 60.0  # a warning this long after a labelled stretch still belongs to it, seconds
 
@@ -126,7 +126,7 @@ def lines(summary: Summary) -> list[str]:
     """The summary for a person, one fact a line."""
     scene, ledger = summary.scene, summary.ledger
     return [
-        f"Model     {scene.model}, signed by key {', '.join(s[:KEY_SHOWN] for s in scene.signers)}",
+        f"Model     {scene.model}, signed by {key_names(scene.signers)}",
         f"Readings  {scene.readings:,} in {scene.rows_sent:,} rows{_dropped(scene)}",
         f"Windows   {scene.windows:,} scored",
         *_warnings(summary),
