@@ -6,13 +6,12 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from agent.api.callers import Role
 from agent.api.tokens import issue
-from tests.support.device import ROOT, Device, device
+from tests.support.device import ROOT, Device, device, install_models
 from tests.system.conftest import PIPELINE
 
 PAGE = (ROOT / "docs" / "api.md").read_text()
@@ -48,14 +47,16 @@ def port() -> int:
 
 @pytest.fixture(scope="module")
 def environment(
-    tmp_path_factory: pytest.TempPathFactory, pump_models: Path, port: int
+    tmp_path_factory: pytest.TempPathFactory, port: int
 ) -> Iterator[tuple[Device, dict[str, str]]]:
     """A daemon for the whole page, whose lines follow on one another."""
     if shutil.which("curl") is None:
         pytest.skip("no curl")
     token, entry = issue(Role.APP)
     config = f'tcp = "127.0.0.1:{port}"\ntokens = ["{entry}"]\n{PIPELINE}'
-    with device(tmp_path_factory.mktemp("docs"), config, models=pump_models) as daemon:
+    packages = [ROOT / "models" / name for name in ("pump-anomaly", "intent")]
+    models = install_models(tmp_path_factory.mktemp("models"), packages)
+    with device(tmp_path_factory.mktemp("docs"), config, models) as daemon:
         daemon.start()
         yield daemon, {**os.environ, "S": str(daemon.socket), "TOKEN": token}
 
