@@ -109,12 +109,13 @@ def test_a_larger_model_computes_what_its_original_does(name: str, tmp_path: Pat
     assert found.shape == expected.shape
     np.testing.assert_allclose(found, expected, atol=2e-3 * np.abs(expected).max())
 
-    small = tmp_path / "int4"
-    small.mkdir()
-    made = Weights("int4", "", head=8).build(artifact(target), small, silent)
-    assert np.corrcoef(logits(made), expected)[0, 1] > 0.95
-    # Two layers are little beside an embedding and a head of 8 bits each.
-    assert made.size < 0.56 * _float16_bytes(target)
+    for recipe in (Weights("rounded", ""), Weights("shifted", "", shifted=True, head_block=64)):
+        small = tmp_path / recipe.name
+        small.mkdir()
+        made = recipe.build(artifact(target), small, silent)
+        assert np.corrcoef(logits(made), expected)[0, 1] > 0.95
+        # Two layers are little beside an embedding and a head of 8 bits each.
+        assert made.size < 0.56 * _float16_bytes(target)
 
 
 def _float16_bytes(folder: Path) -> float:
