@@ -42,7 +42,7 @@ HEAD = """\
 # Configuration
 
 One TOML file, given by `--config`, or else `./edge-agent.toml`, or else `/etc/edge-agent/edge-agent.toml`.
-`edge-agent init DIR` writes a commented one. An unknown or wrong key is refused with its line, what was
+`edge-agent init DIRECTORY` writes a commented one. An unknown or wrong key is refused with its line, what was
 expected and the nearest known key. Relative paths start at the file's directory.
 
 An environment variable `EDGE_AGENT_<TABLE>__<KEY>` overrides a key of a plain table, for example

@@ -92,8 +92,20 @@ class Conversation:
 @click.argument("model", required=False)
 @socket_option
 @click.option("--system", default="", help="How the model is to behave.")
-@click.option("--temperature", type=click.FloatRange(0, 2), default=0.7, show_default=True)
-@click.option("--max-tokens", type=click.IntRange(1), default=512, show_default=True)
+@click.option(
+    "--temperature",
+    type=click.FloatRange(0, 2),
+    default=0.7,
+    show_default=True,
+    help="How freely words are chosen; 0: always the likeliest.",
+)
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(1),
+    default=512,
+    show_default=True,
+    help="Of one answer; a token is about three quarters of a word.",
+)
 def chat(
     model: str | None,
     socket_path: Path | None,

@@ -1,4 +1,4 @@
-"""`edge-agent init DIR`: a commented configuration for a new device."""
+"""`edge-agent init`: a commented configuration for a new device."""
 
 from pathlib import Path
 
@@ -9,11 +9,15 @@ from agent.errors import BadConfig
 
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--id", "device_id", help="The device's name in topics  [default: the host name]")
-@click.option("--broker", default="", help="The cloud's broker, for example mqtts://broker:8883")
-@click.option("--system", is_flag=True, help="Use the system's places: /var/lib and /run")
+@click.option("--id", "device_id", help="The device's name in topics.  [default: the host name]")
+@click.option(
+    "--broker",
+    default="",
+    help="The cloud's broker, for example mqtts://broker:8883.  [default: none]",
+)
+@click.option("--system", is_flag=True, help="Use the system's places: /var/lib and /run.")
 def init(directory: Path, device_id: str | None, broker: str, system: bool) -> None:
-    """Write DIR/edge-agent.toml. Nothing that exists is overwritten."""
+    """Write DIRECTORY/edge-agent.toml. Nothing that exists is overwritten."""
     from agent.config.read import parse
     from agent.config.template import starter
 

@@ -42,7 +42,7 @@ def list_command(config_path: Path | None, as_json: bool) -> None:
 
 @models.command()
 @click.argument("name")
-@click.option("--version", help="A semantic version  [default: the newest published]")
+@click.option("--version", help="A semantic version.  [default: the newest published]")
 @from_option
 @json_option
 @click.pass_obj
@@ -80,7 +80,7 @@ def refresh(config_path: Path | None, repository: str | None) -> None:
 @models.command()
 @click.argument("name")
 @click.option(
-    "--quantizer", help="The edge-quantize to convert with  [default: this environment's]"
+    "--quantizer", help="The edge-quantize to convert with.  [default: this environment's]"
 )
 @json_option
 @click.pass_obj
@@ -143,7 +143,7 @@ def remove(config_path: Path | None, name: str, version: str) -> None:
 
 @models.command()
 @click.argument("name")
-@click.option("--version", help="A semantic version  [default: the active one]")
+@click.option("--version", help="A semantic version.  [default: the active one]")
 @json_option
 @click.pass_obj
 def verify(config_path: Path | None, name: str, version: str | None, as_json: bool) -> None:
@@ -173,7 +173,7 @@ def fsck(ctx: click.Context, repair: bool, as_json: bool) -> None:
 
 @models.command()
 @click.argument("name")
-@click.option("--version", help="A semantic version  [default: the active one]")
+@click.option("--version", help="A semantic version.  [default: the active one]")
 @json_option
 @click.pass_obj
 def show(config_path: Path | None, name: str, version: str | None, as_json: bool) -> None:

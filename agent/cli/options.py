@@ -22,7 +22,7 @@ config_option = click.option(
     type=click.Path(path_type=Path, dir_okay=False),
     envvar="EDGE_AGENT_CONFIG",
     default=None,
-    help="The device's configuration  [default: ./edge-agent.toml, then /etc/edge-agent/edge-agent.toml]",
+    help="The device's configuration.  [default: ./edge-agent.toml, then /etc/edge-agent/edge-agent.toml]",
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
@@ -43,7 +43,7 @@ def find_config(given: Path | None) -> Path:
     raise BadConfig(
         "there is no configuration",
         where=f"{local}, {DEFAULT_CONFIG}",
-        hint="Name one with --config, or write one with: edge-agent init DIR",
+        hint="Name one with --config, or write one with: edge-agent init DIRECTORY",
     )
 
 
@@ -55,7 +55,7 @@ def socket_option(command: F) -> F:
         type=click.Path(path_type=Path),
         envvar="EDGE_AGENT_SOCKET",
         default=None,
-        help="The daemon's socket  [default: the configuration's]",
+        help="The daemon's socket.  [default: the configuration's]",
     )
     return config_option(option(command))
 

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 
 @click.group(invoke_without_command=True)
-@click.option("--limit", default=10, type=click.IntRange(0, 1000), help="Messages to show.")
+@click.option(
+    "--limit",
+    type=click.IntRange(0, 1000),
+    default=10,
+    show_default=True,
+    help="Messages to show.",
+)
 @config_option
 @json_option
 @click.pass_context
@@ -35,7 +41,14 @@ def outbox(ctx: click.Context, config_path: Path | None, limit: int, as_json: bo
 
 
 @outbox.command()
-@click.option("--seconds", default=60.0, show_default=True, help="To give up after.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, 86_400),
+    default=60,
+    show_default=True,
+    metavar="SECONDS",
+    help="To give up after.",
+)
 @click.pass_obj
 def drain(config_path: Path | None, seconds: float) -> None:
     """Send what waits, while no daemon runs; what is not sent by then stays."""

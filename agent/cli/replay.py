@@ -22,11 +22,25 @@ MAX_TRIES = 60  # of one batch that the daemon has no room for
 
 @click.command()
 @click.argument("recording", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True))
-@click.option("--stream", default="", help="Name of the stream  [default: the file's name]")
-@click.option("--speed", default=0.0, help="Times the recording's own speed; 0: as fast as it goes")
-@click.option("--time-column", default="", help="Column with the time  [default: guessed]")
-@click.option("--label-column", multiple=True, help="Column that is no reading; may be repeated")
-@click.option("--interval", default=0.0, help="Seconds between rows that bear no time")
+@click.option("--stream", default="", help="Name of the stream.  [default: the file's name]")
+@click.option(
+    "--speed",
+    type=click.FloatRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="FACTOR",
+    help="Seconds of the recording in one second; 0: as fast as it goes.",
+)
+@click.option("--time-column", default="", help="Column with the time.  [default: guessed]")
+@click.option("--label-column", multiple=True, help="Column that is no reading; may be repeated.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Between rows of a recording without a time column; 0: it must have one.",
+)
 @socket_option
 @json_option
 def replay(

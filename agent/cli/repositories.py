@@ -22,7 +22,7 @@ from_option = click.option(
     "--from",
     "repository",
     metavar="REPOSITORY",
-    help="A directory, https://… or mqtt://…  [default: the configuration's]",
+    help="A directory, https://… or mqtt://….  [default: the configuration's]",
 )
 
 

@@ -22,9 +22,10 @@ LOOK_S = 0.05  # between two looks while it starts
     "--interval",
     "interval_s",
     type=click.FloatRange(0.1, 3600),
-    default=1.0,
+    default=1,
     show_default=True,
-    help="Between two looks of --watch, seconds.",
+    metavar="SECONDS",
+    help="Between two looks of --watch.",
 )
 @click.option(
     "--wait",

@@ -29,7 +29,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
         raise BadConfig(
             f"cannot be read: {error.strerror}",
             where=str(path),
-            hint="edge-agent init DIR writes a commented one",
+            hint="edge-agent init DIRECTORY writes a commented one",
         ) from error
     if len(data) > MAX_BYTES:
         raise BadConfig(f"is larger than {MAX_BYTES} bytes", where=str(path))

@@ -23,16 +23,16 @@ def _file_option(name: str, help_text: str) -> Callable[[F], F]:
 
 
 _OPTIONS = (
-    _option("mqtt", "The broker: mqtt://HOST, mqtts://HOST, ws(s)://HOST/PATH", required=True, metavar="URL"),
+    _option("mqtt", "The broker: mqtt://HOST, mqtts://HOST, ws(s)://HOST/PATH.", required=True, metavar="URL"),
     _option(
-        "prefix", "First part of the topics, the devices' topic_prefix", default="edge",
+        "prefix", "First part of the topics, the devices' topic_prefix.", default="edge",
         show_default=True,
     ),
-    _file_option("mqtt-ca", "Certificates to trust instead of the system's, PEM"),
-    _file_option("mqtt-certificate", "A certificate of one's own, PEM"),
-    _file_option("mqtt-key", "The certificate's private key, PEM"),
-    _option("mqtt-user", "User name", default=""),
-    _file_option("mqtt-password-file", "File whose first line is the password"),
+    _file_option("mqtt-ca", "Certificates to trust instead of the system's, PEM."),
+    _file_option("mqtt-certificate", "A certificate of one's own, PEM."),
+    _file_option("mqtt-key", "The certificate's private key, PEM."),
+    _option("mqtt-user", "User name.", default=""),
+    _file_option("mqtt-password-file", "File whose first line is the password."),
 )  # fmt: skip
 
 

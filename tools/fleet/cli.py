@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
+from agent import __version__
 from agent.cli import run_command
 from agent.cli.options import emit_json, emit_table, json_option
 from agent.errors import BadRequest
@@ -37,9 +38,9 @@ def _directory_option(name: str, default: str, help_text: str) -> Callable[[F], 
 
 def repository_options(command: F) -> F:
     """``--repository`` and ``--keys``."""
-    keys = _directory_option("keys", "keys", "Directory of the private keys at hand")
+    keys = _directory_option("keys", "keys", "Directory of the private keys at hand.")
     repository = _directory_option(
-        "repository", "repository", "Directory that devices install from"
+        "repository", "repository", "Directory that devices install from."
     )
     return repository(keys(command))
 
@@ -58,12 +59,13 @@ def origin_options(command: F) -> F:
     address = click.option(
         "--key",
         "address",
-        help="A key in a token or a cloud, by its address  [default: a new file]",
+        help="A key in a token or a cloud, by its address.  [default: a new file]",
     )
     return scheme_option(address(command))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="edge-fleet")
 def cli() -> None:
     """Sign and publish models for a fleet of edge-agent devices.
 
@@ -75,8 +77,20 @@ def cli() -> None:
 @cli.command()
 @repository_options
 @scheme_option
-@click.option("--root-keys", default=1, show_default=True, help="How many root keys to make.")
-@click.option("--root-threshold", default=1, show_default=True, help="How many must sign a root.")
+@click.option(
+    "--root-keys",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="How many root keys to make.",
+)
+@click.option(
+    "--root-threshold",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="How many must sign a root.",
+)
 @click.option(
     "--key",
     "addresses",

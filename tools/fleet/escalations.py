@@ -22,7 +22,7 @@ inbox_option = click.option(
     type=click.Path(path_type=Path, dir_okay=False),
     default=lambda: Path(click.get_app_dir("edge-fleet")) / "escalations.json",
     envvar="EDGE_FLEET_INBOX",
-    help="File that remembers them  [default: in the user's configuration directory]",
+    help="File that remembers them.  [default: in the user's configuration directory]",
 )
 device_option = click.option("--device", default="", help="Of this device only.")
 
@@ -79,7 +79,7 @@ def show(id_: str, inbox: Path, device: str) -> None:
 @broker_options
 @inbox_option
 @device_option
-@click.option("--by", default=getpass.getuser, help="Who answers  [default: the user's name]")
+@click.option("--by", default=getpass.getuser, help="Who answers.  [default: the user's name]")
 @click.option("--as-json", "is_json", is_flag=True, help="ANSWER is JSON, not a text.")
 def answer(
     id_: str, answer: str | None, prefix: str, inbox: Path, device: str, by: str, is_json: bool,

@@ -62,11 +62,23 @@ def command_key(path: Path, no_passphrase: bool) -> None:
     help="The operator's private key; command-key makes one.",
 )
 @click.option(
-    "--id", "id_", default="", help="To give the same command again  [default: a new one]"
+    "--id", "id_", default="", help="To give the same command again.  [default: a new one]"
 )
-@click.option("--expires", default=300.0, show_default=True, help="Worthless after this, seconds.")
 @click.option(
-    "--wait", default=30.0, show_default=True, help="For the answer, seconds; 0 sends only."
+    "--expires",
+    type=click.FloatRange(min=0),
+    default=300,
+    show_default=True,
+    metavar="SECONDS",
+    help="The command is worthless after this.",
+)
+@click.option(
+    "--wait",
+    type=click.FloatRange(0, 3600),
+    default=30,
+    show_default=True,
+    metavar="SECONDS",
+    help="For the answer; 0 sends only.",
 )
 def command(
     name: str, arguments: Sequence[str], prefix: str, device: str, key: Path, id_: str,

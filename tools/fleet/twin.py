@@ -43,7 +43,12 @@ def show(prefix: str, device: str, **broker: Any) -> None:
 @broker_options
 @device_option
 @click.option(
-    "--wait", default=10.0, show_default=True, help="For the report, seconds; 0 for none."
+    "--wait",
+    type=click.FloatRange(0, 3600),
+    default=10,
+    show_default=True,
+    metavar="SECONDS",
+    help="For the device's report; 0 for none.",
 )
 def set_command(
     changes: Sequence[str], prefix: str, device: str, wait: float, **broker: Any

@@ -85,7 +85,7 @@ _OPTIONS = (
         "--name",
         default="",
         metavar="NAME",
-        help="Of the package; by default made of the source's.",
+        help="Of the package.  [default: made of the source's]",
     ),
     click.option("--version", default="1.0.0", show_default=True, help="Of the package."),
     click.option(
@@ -111,7 +111,7 @@ _OPTIONS = (
         "--recipe",
         default="",
         metavar="NAME",
-        help="Build this one, by default the first; an unknown name lists them.",
+        help="Build this one; an unknown name lists them.  [default: the first]",
     ),
     click.option("--report", type=_FOLDER, help="Directory for report.json and report.html."),
     click.option(
@@ -119,8 +119,8 @@ _OPTIONS = (
         type=_FOLDER,
         envvar="EDGE_QUANTIZE_WORK",
         default=default_work,
-        help="Where long steps are kept, so that interrupted work resumes; by default "
-        "~/.cache/edge-quantize.",
+        help="Where long steps are kept, so that interrupted work resumes.  "
+        "[default: ~/.cache/edge-quantize]",
     ),
     click.option("--fresh", is_flag=True, help="Forget what an earlier run has kept."),
     click.option(

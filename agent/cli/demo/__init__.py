@@ -27,30 +27,39 @@ LIBRARIES = ("amqtt", "onnxruntime", "rich")
 @click.option(
     "--recording",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Replay this CSV file  [default: a simulated pump]",
+    help="Replay this CSV file.  [default: a simulated pump]",
 )
-@click.option("--time-column", default="", help="The recording's time  [default: guessed]")
+@click.option(
+    "--time-column", default="", help="Column with the recording's time.  [default: guessed]"
+)
 @click.option(
     "--label-column",
     multiple=True,
-    help="Column that says what is wrong; kept from the model; may be repeated  [default: guessed]",
+    help="Column that says what is wrong; kept from the model; may be repeated.  [default: guessed]",
 )
 @click.option(
     "--home",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Make the device here and keep it  [default: a scratch directory]",
+    help="Make the device here and keep it.  [default: a scratch directory]",
 )
 @click.option(
     "--broker",
     metavar="mqtt://HOST[:PORT]",
-    help="Use this MQTT broker  [default: an embedded one]",
+    help="Use this MQTT broker.  [default: an embedded one]",
 )
 @click.option(
     "--speed",
     type=click.FloatRange(min=0.1),
-    help="Recording seconds in one second  [default: as fits a minute]",
+    metavar="FACTOR",
+    help="Seconds of the recording in one second.  [default: as fits a minute]",
 )
-@click.option("--seed", type=int, default=1, show_default=True, help="Of the simulated pump.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Of the simulated pump.",
+)
 @click.option("--plain", is_flag=True, help="Lines instead of a screen, as when piped.")
 @click.option(
     "--picture",

@@ -12,9 +12,20 @@ from tools.quantize.run import quantize
 @click.command()
 @click.argument("source", type=click.Path(path_type=Path, exists=True))
 @goal_options
-@click.option("--context", default=2048, show_default=True, help="Tokens of the window offered.")
 @click.option(
-    "--conversations", default=4, show_default=True, help="That a device remembers at once."
+    "--context",
+    type=click.IntRange(min=1),
+    default=2048,
+    show_default=True,
+    metavar="TOKENS",
+    help="The window that is offered.",
+)
+@click.option(
+    "--conversations",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    help="That a device remembers at once.",
 )
 def language(source: Path, goal: Goal, context: int, conversations: int) -> None:
     """Quantize SOURCE, a GGUF file or a Hugging Face folder, for onnxruntime-genai.

@@ -28,13 +28,13 @@ def graph_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--output",
             default="",
             metavar="NAME",
-            help="The output that decides; by default the first.",
+            help="The output that decides.  [default: the first]",
         ),
         tensor_options,
         click.option(
             "--calibrate",
             type=click.Path(path_type=Path),
-            help="Calibration set; by default a quarter of the evaluation set, not evaluated on.",
+            help="Calibration set.  [default: a quarter of the evaluation set, not evaluated on]",
         ),
     ):
         command = option(command)

@@ -15,7 +15,7 @@ def tensor_options(command: Callable[..., Any]) -> Callable[..., Any]:
         type=click.Choice([*METRICS, ""]),
         default="",
         metavar="NAME",
-        help=f"What is judged by: {', '.join(METRICS)}; by default what the set allows.",
+        help=f"What is judged by: {', '.join(METRICS)}.  [default: what the set allows]",
     )
     task = click.option(
         "--task",
