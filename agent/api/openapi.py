@@ -12,7 +12,7 @@ import msgspec
 from agent import __version__
 from agent.api.answers import Error
 from agent.api.callers import Role
-from agent.api.http.messages import Answer, Operation, Request, Response, Route, encode_json
+from agent.api.http.messages import Answer, Operation, Request, Response, Route, json_body
 
 MEDIA = "application/json"
 
@@ -40,7 +40,7 @@ class Document:
         self._text = b""
 
     def _answer(self, _: Request) -> Answer:
-        self._text = self._text or encode_json(document(self._routes))
+        self._text = self._text or json_body(document(self._routes))
         return Response([self._text])
 
 

@@ -233,7 +233,7 @@ def reply_response(reply: Reply) -> Response:
     """An inference's reply as a response."""
     text, binary = reply
     if not binary:
-        return Response([text])
+        return Response([text, b"\n"])  # as of every JSON body, see `json_body`
     return Response(
         [text, *binary], _BINARY, 200, b"Inference-Header-Content-Length: %d\r\n" % len(text)
     )

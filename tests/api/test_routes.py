@@ -29,6 +29,26 @@ async def infer(api: Served, fields: dict[str, Any], data: bytes = b"", path: st
     return await api.call("POST", path, text + data, **headers)
 
 
+async def test_a_whole_json_body_ends_its_line(serve: Serve) -> None:
+    """So that a terminal's next prompt begins its own; the bytes of tensors are left alone."""
+    async with serve() as api:
+        for path in (
+            "/healthz",
+            "/readyz",
+            "/api/status",
+            "/v2",
+            "/v2/models/nobody",
+            "/v1/nothing",
+        ):
+            assert (await api.call("GET", path)).body.endswith(b"}\n"), path
+        listed = {"inputs": [tensor("INT8", [1, 4], data=[1, 2, 3, 4])]}
+        assert (await infer(api, listed)).body.endswith(b"}\n")
+        binary = {**listed, "parameters": {"binary_data_output": True}}
+        reply = await infer(api, binary)
+        assert reply.body[int(reply.headers["inference-header-content-length"]) - 1 :][:1] == b"}"
+        assert len(reply.body) == int(reply.headers["inference-header-content-length"]) + 4
+
+
 # Open Inference Protocol
 
 

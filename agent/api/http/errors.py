@@ -3,7 +3,7 @@
 import math
 from typing import TypeAlias
 
-from agent.api.http.messages import JSON, Response, encode_json
+from agent.api.http.messages import JSON, Response, json_body
 from agent.errors import (
     AgentError,
     BadRequest,
@@ -60,7 +60,7 @@ def error_response(problem: Problem) -> Response:
 def internal_error() -> Response:
     """A mistake of ours. The details are in the log, and only there."""
     body = {"error": "the agent failed; the log says why", "code": AgentError.code}
-    return Response([encode_json(body)], JSON, 500)
+    return Response([json_body(body)], JSON, 500)
 
 
 def retry_after(error: AgentError) -> bytes:
@@ -72,4 +72,4 @@ def retry_after(error: AgentError) -> bytes:
 
 def _response(error: AgentError, status: int, headers: bytes) -> Response:
     body = {"error": str(error), **error.to_dict()}
-    return Response([encode_json(body)], JSON, status, headers)
+    return Response([json_body(body)], JSON, status, headers)

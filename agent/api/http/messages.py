@@ -216,9 +216,14 @@ class Route:
         return [part[1:-1] for part in self.parts if part.startswith("{")]
 
 
+def json_body(value: Any) -> bytes:
+    """A body of plain values, and a line feed: a terminal's next prompt begins its own line."""
+    return encode_json(value) + b"\n"
+
+
 def json_response(value: Any, status: int = 200, headers: bytes = b"") -> Response:
     """A response of plain values; what JSON does not know is sent as text, NaN as null."""
-    return Response([encode_json(value)], JSON, status, headers)
+    return Response([json_body(value)], JSON, status, headers)
 
 
 def text_response(text: bytes, content_type: bytes, headers: bytes = b"") -> Response:

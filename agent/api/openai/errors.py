@@ -3,7 +3,7 @@
 from typing import TypedDict
 
 from agent.api.http.errors import Problem, Rejection, retry_after, status_of
-from agent.api.http.messages import JSON, Response, encode_json
+from agent.api.http.messages import JSON, Response, json_body
 from agent.errors import AgentError, ContextOverflow, NotFound
 
 _TYPES = {
@@ -53,4 +53,4 @@ def body(error: AgentError, status: int) -> ErrorBody:
 
 
 def _response(error: AgentError, status: int, headers: bytes) -> Response:
-    return Response([encode_json(body(error, status))], JSON, status, headers)
+    return Response([json_body(body(error, status))], JSON, status, headers)
