@@ -46,8 +46,9 @@ format: $(VENV)/.project  ## Format, and mend what the linter can mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-docs: $(VENV)/.project  ## Write docs/configuration.md from the settings classes
+docs: $(VENV)/.project  ## Write docs/configuration.md and docs/metrics.md from the code
 	$(BIN)/python scripts/document_settings.py
+	$(BIN)/python scripts/document_metrics.py
 
 bench: $(VENV)/.project programs  ## Measure every performance figure, each beside its limit
 	$(BIN)/python -m bench $(ARGS)

@@ -45,6 +45,7 @@ from agent.tasks.anomaly import AnomalyDetector
 from agent.telemetry.events import EventBus
 from agent.telemetry.metrics import Metrics
 from agent.telemetry.probes import Probes
+from agent.telemetry.process import Process
 
 if TYPE_CHECKING:
     from agent.api.cloud import Cloud
@@ -258,6 +259,9 @@ class App:
         link.start()
 
     async def _start_api(self) -> None:
+        probes = Probes(self.config.device.state)
+        probes.register(self.metrics)
+        Process().register(self.metrics)
         service = Service(
             models=self.models,
             pipelines=self.pipelines,
@@ -267,7 +271,7 @@ class App:
             device=self.config.device.id,
             events=self.events,
             metrics=self.metrics,
-            probes=Probes(self.config.device.state),
+            probes=probes,
             clock=self.clock,
             max_running=self.config.api.max_running,
         )

@@ -5,7 +5,7 @@ from typing import cast
 
 from agent.api.admission import Admission
 from agent.api.answers import ModelEntry, ModelFigures, OutboxStatus, ServingFigures
-from agent.api.http.server import REQUESTS
+from agent.api.http.server import requests_counter
 from agent.api.ports import ModelPort
 from agent.api.settings import MIB
 from agent.store.account import OutboxCounts
@@ -19,7 +19,7 @@ def serving_figures(metrics: Metrics, admission: Admission) -> ServingFigures:
         metrics: where the server counts them.
         admission: where they wait and run.
     """
-    answered = metrics.counter(*REQUESTS).series()
+    answered = requests_counter(metrics).series()
     return {
         "requests": int(sum(answered.values())),
         "refused": int(sum(n for (_, status), n in answered.items() if status == "429")),

@@ -60,7 +60,7 @@ class Refusals:
     def __init__(self, metrics: Metrics) -> None:
         self._counter = metrics.counter(
             "edge_agent_api_limited_total",
-            "Requests and connections refused because their caller asks too much",
+            "Requests and connections that were refused because their caller asks too much",
             ("caller", "role", "limit"),
         )
 

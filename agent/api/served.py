@@ -29,7 +29,7 @@ class InferenceMetrics:
     def __init__(self, metrics: Metrics) -> None:
         self.seconds = metrics.histogram(
             "edge_agent_inference_seconds",
-            "From a whole request to its answer",
+            "Time from a whole request to its answer",
             REQUEST_BUCKETS,
             ("model", "version"),
         )
@@ -39,11 +39,13 @@ class InferenceMetrics:
             ("model", "version", "code"),
         )
         self.batches = metrics.counter(
-            "edge_agent_batches_total", "Runs that answered joined requests", ("model", "version")
+            "edge_agent_batches_total",
+            "Runs that answered several requests together",
+            ("model", "version"),
         )
         self.batched = metrics.counter(
             "edge_agent_batched_requests_total",
-            "Requests that these runs answered",
+            "Requests that were answered by joined runs",
             ("model", "version"),
         )
 

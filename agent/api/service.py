@@ -5,7 +5,6 @@ models (`repository`) are parts of it with files of their own.
 """
 
 import asyncio
-import dataclasses
 from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from agent.api.answers import (
 )
 from agent.api.doubt import Doubts
 from agent.api.figures import model_figures, outbox_status, serving_figures
+from agent.api.gauges import OutboxMetrics
 from agent.api.inference import Inference
 from agent.api.openai.writing import Writers, WritingMetrics
 from agent.api.ports import LinkPort, ModelsPort, OutboxPort, PipelinesPort
@@ -34,7 +34,6 @@ from agent.api.served import InferenceMetrics
 from agent.clock import Clock
 from agent.errors import NotReady
 from agent.ids import uuid7
-from agent.store.account import OutboxCounts
 from agent.telemetry.events import EventBus, Numbered
 from agent.telemetry.exposition import render
 from agent.telemetry.metrics import Metrics
@@ -106,17 +105,13 @@ class Service:
         self.doubts = Doubts(self.inference, escalations)
         self.regions = Regions()
         self.repository = ModelRepository(models, self.inference.metrics, pipelines)
-        self._outbox_messages = metrics.gauge(
-            "edge_agent_outbox_messages",
-            "Messages since the device was set up, by what became of them",
-            ("class", "fate"),
-        )
+        self._outbox_metrics = OutboxMetrics(metrics)
         metrics.gauge_callback(
-            "edge_agent_event_listeners", "Open event streams", lambda: events.listeners
+            "edge_agent_event_listeners", "Event streams that are open", lambda: events.listeners
         )
         metrics.gauge_callback(
             "edge_agent_api_running",
-            "Requests inside models and pipelines",
+            "Requests that are inside models and pipelines",
             lambda: self.admission.running,
         )
 
@@ -245,11 +240,8 @@ class Service:
 
     async def exposition(self) -> bytes:
         """Every metric as Prometheus reads it; those that a store must be asked for are fresh."""
-        counts = await self._outbox.counts() if self._outbox else OutboxCounts({})
-        for kind, fates in counts.by_class.items():
-            for fate, count in dataclasses.asdict(fates).items():
-                if fate != "bytes":
-                    self._outbox_messages.set(count, kind, fate)
+        if self._outbox is not None:
+            self._outbox_metrics.show(await self._outbox.counts())
         return render(self.metrics)
 
     def _link_state(self) -> LinkStatus | None:

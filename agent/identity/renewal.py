@@ -44,7 +44,7 @@ class Renewal:
         self._clock = clock
         self._task: asyncio.Task[None] | None = None
         self._left_s = metrics and metrics.gauge(
-            "edge_agent_certificate_left_seconds", "Until the device's certificate ends."
+            "edge_agent_certificate_left_seconds", "Time until the device's certificate ends"
         )
 
     def start(self) -> None:

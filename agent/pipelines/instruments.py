@@ -16,25 +16,25 @@ class Instruments:
 
     def __init__(self, metrics: "Metrics") -> None:
         counter, histogram = metrics.counter, metrics.histogram
-        self.readings = counter("edge_agent_readings_total", "Values of sensors that came in")
-        self.rows = counter("edge_agent_rows_total", "Rows of readings that came in")
+        self.readings = counter("edge_agent_readings_total", "Values of sensors that were taken in")
+        self.rows = counter("edge_agent_rows_total", "Rows of readings that were taken in")
         self.dropped = counter(
             "edge_agent_rows_dropped_total", "Rows that a detector did not take", ("reason",)
         )
         self.windows = counter("edge_agent_windows_total", "Windows that were scored")
         self.warnings = counter("edge_agent_warnings_total", "Warnings that began")
         self.refused = counter(
-            "edge_agent_readings_refused_total", "Payloads that were not taken", ("code",)
+            "edge_agent_readings_refused_total", "Payloads of readings that were refused", ("code",)
         )
         self.afresh = counter(
             "edge_agent_streams_afresh_total",
-            "Streams that began anew because their stored state was of another model",
+            "Streams that began anew because their state was of another model",
         )
         self.score_s = histogram(
             "edge_agent_batch_score_seconds", "Time to score a batch of all streams", _BUCKETS
         )
         self.commit_s = histogram(
-            "edge_agent_batch_commit_seconds", "Time until a scored batch was on the disk", _BUCKETS
+            "edge_agent_batch_commit_seconds", "Time until a scored batch is on the disk", _BUCKETS
         )
 
     def count(self, work: Work) -> None:

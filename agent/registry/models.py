@@ -73,6 +73,7 @@ class Models:
         self._locks: dict[str, asyncio.Lock] = {}
         self._problems: dict[ModelRef, str] = {}
         self._leaving: set[asyncio.Task[None]] = set()
+        self._ends = 0
 
     async def get(self, name: str, version: str | None = None) -> LoadedModel:
         """A model, loaded now if it is not yet; the active version when none is named.
@@ -124,6 +125,11 @@ class Models:
     def loaded(self) -> list[LoadedModel]:
         """Every model that is loaded now."""
         return list(self._loaded.values())
+
+    @property
+    def worker_ends(self) -> int:
+        """Processes of models that ended by themselves, those of models that left included."""
+        return self._ends + sum(model.ends for model in self._loaded.values())
 
     def index(self) -> list[ModelStatus]:
         """Every installed version and whether it can be asked."""
@@ -195,6 +201,7 @@ class Models:
 
     def _taken_out(self, ref: ModelRef) -> LoadedModel:
         model = self._loaded.pop(ref)
+        self._ends += model.ends
         if self._active.get(ref.name) is model:
             del self._active[ref.name]
         return model

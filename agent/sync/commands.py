@@ -95,7 +95,7 @@ class Commands:
         self._tasks: set[asyncio.Task[None]] = set()
         self._known: set[str] = set()
         self._counted = metrics.counter(
-            "edge_agent_commands_total", "Commands that came", ("outcome",)
+            "edge_agent_commands_total", "Commands that came from the cloud", ("outcome",)
         )
 
     def start(self, link: Link) -> None:

@@ -62,7 +62,7 @@ class Escalations:
             "edge_agent_escalations_total", "Escalations that were opened", ("reason",)
         )
         self._answers = metrics.counter(
-            "edge_agent_escalation_answers_total", "Answers that came", ("outcome",)
+            "edge_agent_escalation_answers_total", "Answers to escalations that came", ("outcome",)
         )
 
     def start(self, link: Link) -> None:

@@ -87,17 +87,17 @@ class Link:
         self._task: asyncio.Task[None] | None = None
         self._connects = metrics and metrics.counter(
             "edge_agent_mqtt_connects_total",
-            "Connections to a broker that were accepted.",
+            "Connections to a broker that were accepted",
             ("broker",),
         )
         self._failures = metrics and metrics.counter(
             "edge_agent_mqtt_failures_total",
-            "Connections that ended or never began.",
+            "Connections to a broker that ended or never began",
             ("broker", "reason"),
         )
 
         self._skipped = metrics and metrics.counter(
-            "edge_agent_mqtt_skipped_total", "Messages passed over because they were too large."
+            "edge_agent_mqtt_skipped_total", "Messages passed over because they were too large"
         )
 
     @property

@@ -77,7 +77,8 @@ class Uplink:
         self._fetching = self._settling = self._thinning = False
         self._started = self._closed = False
         self._refused = metrics and metrics.counter(
-            "edge_agent_outbox_refused_total", "Messages that the broker refused; they stay queued."
+            "edge_agent_outbox_refused_total",
+            "Messages that a broker refused, and that stay queued",
         )
 
     def start(self) -> None:

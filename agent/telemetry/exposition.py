@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 
-from agent.telemetry.metrics import Counter, Distribution, Gauge, Histogram, Metric, Metrics
+from agent.telemetry.metrics import Counter, Distribution, Histogram, Metric, Metrics, Shown
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -29,7 +29,7 @@ def render(metrics: Metrics) -> bytes:
 
 
 def _samples(metric: Metric) -> Iterator[str]:
-    if isinstance(metric, Counter | Gauge):
+    if isinstance(metric, Counter | Shown):
         for values, value in sorted(metric.series().items()):
             yield f"{metric.name}{_labels(metric.labels, values)} {_number(value)}"
     elif isinstance(metric, Histogram):

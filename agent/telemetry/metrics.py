@@ -69,10 +69,8 @@ class Counter(Metric):
             return dict(self._values)
 
 
-class Gauge(Metric):
-    """A number that goes up and down: set, or asked for when somebody looks."""
-
-    kind: Kind = "gauge"
+class Shown(Metric):
+    """A number that is counted or measured elsewhere: set, or asked for when somebody looks."""
 
     def __init__(
         self,
@@ -98,6 +96,18 @@ class Gauge(Metric):
             return {(): self._ask()}
         with self._lock:
             return dict(self._values)
+
+
+class Gauge(Shown):
+    """A number that goes up and down."""
+
+    kind: Kind = "gauge"
+
+
+class Tally(Shown):
+    """A number that only grows, of which somebody else keeps the account."""
+
+    kind: Kind = "counter"
 
 
 class Distribution:
@@ -191,6 +201,14 @@ class Metrics:
     def gauge_callback(self, name: str, help_text: str, ask: Callable[[], float]) -> Gauge:
         """A gauge whose value is asked for when somebody looks; NaN for "unknown"."""
         return self._add(Gauge(name, help_text, ask=ask))
+
+    def tally(self, name: str, help_text: str, labels: Sequence[str] = ()) -> Tally:
+        """A counter that is set to what is counted elsewhere; its name ends in ``_total``."""
+        return self._add(Tally(name, help_text, labels))
+
+    def tally_callback(self, name: str, help_text: str, ask: Callable[[], float]) -> Tally:
+        """A counter that is counted elsewhere, and asked for when somebody looks."""
+        return self._add(Tally(name, help_text, ask=ask))
 
     def reading(self, name: str) -> float:
         """What a gauge without labels says now; 0 when there is no such gauge."""

@@ -87,11 +87,21 @@ class Probes:
 
     def register(self, metrics: Metrics) -> None:
         """Show the probes among the metrics; each is asked when somebody looks."""
-        ask = metrics.gauge_callback
-        ask("edge_agent_memory_pss_mib", "Proportional memory of the process", self.memory_mib)
-        ask("edge_agent_temperature_celsius", "The hottest thermal zone", self.temperature_c)
-        ask("edge_agent_disk_free_mib", "Room left for the state", self.disk_free_mib)
-        ask("edge_agent_cpu_seconds", "Processor time of the process since its start", process_time)
+        metrics.gauge_callback(
+            "edge_agent_memory_pss_bytes",
+            "Proportional memory of the daemon, shared pages counted by their share",
+            lambda: self.memory_mib() * MIB,
+        )
+        metrics.gauge_callback(
+            "edge_agent_temperature_celsius",
+            "Temperature of the machine's hottest thermal zone",
+            self.temperature_c,
+        )
+        metrics.gauge_callback(
+            "edge_agent_disk_free_bytes",
+            "Room that is left on the disk of the state",
+            lambda: self.disk_free_mib() * MIB,
+        )
 
 
 class CpuMeter:

@@ -305,11 +305,13 @@ async def test_a_device_without_pipelines_says_so(serve: Serve) -> None:
 # Looking
 
 
-async def test_the_account_of_the_outbox_is_a_metric(serve: Serve) -> None:
+async def test_the_outbox_is_a_depth_and_totals(serve: Serve) -> None:
     async with serve(parts={"outbox": FakeOutbox()}) as api:
         text = (await api.call("GET", "/metrics")).body.decode()
-    assert 'edge_agent_outbox_messages{class="telemetry",fate="delivered"} 2\n' in text
-    assert 'fate="bytes"' not in text
+    assert "# TYPE edge_agent_outbox_messages gauge\n" in text
+    assert 'edge_agent_outbox_messages{class="telemetry"} 1\n' in text
+    assert "# TYPE edge_agent_outbox_delivered_total counter\n" in text
+    assert 'edge_agent_outbox_delivered_total{class="telemetry"} 2\n' in text
 
 
 async def test_status_tells_everything_at_a_glance(serve: Serve) -> None:

@@ -104,6 +104,10 @@ def test_a_killed_worker_is_told_at_once_and_replaced(
     assert ask(device, "looping", 8).json["outputs"][0]["data"] == [8]
     assert "was ended by SIGSEGV" in device.log
     assert "Traceback" not in device.log
+    assert device.metric("worker_ends_total") == 1
+    device.post("/v2/repository/models/looping/unload", b"{}")
+    assert device.metric("worker_ends_total") == 1  # it never goes back
+    assert ask(device, "looping", 8).json["outputs"][0]["data"] == [8]
     (worker,) = workers(device)
     assert device.stop()[0] == 0
     assert not Path(f"/proc/{worker}").exists()

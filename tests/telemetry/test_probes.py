@@ -34,4 +34,4 @@ def test_what_the_kernel_does_not_say_is_unknown(tmp_path: Path) -> None:
 def test_probes_are_asked_when_somebody_looks(tmp_path: Path) -> None:
     metrics = Metrics()
     Probes(tmp_path).register(metrics)
-    assert b"edge_agent_memory_pss_mib " in render(metrics)
+    assert b"edge_agent_memory_pss_bytes " in render(metrics)

@@ -19,19 +19,23 @@ from agent.api.rates import Account, Accounts, Refusals
 from agent.api.settings import ApiSettings
 from agent.api.tokens import NOBODY, Tokens
 from agent.errors import AgentError, Forbidden, NotReachable, NotReady, TooMany
-from agent.telemetry.metrics import Metrics
+from agent.telemetry.metrics import Counter, Metrics
 
 if TYPE_CHECKING:
     import ssl
 
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
-#: The counter of what was answered.
-REQUESTS = ("edge_agent_api_requests_total", "Requests by route and status", ("route", "status"))
-
 SWEEP_EVERY_S = 0.05  # at most so often
 
 _log = logging.getLogger(__name__)
+
+
+def requests_counter(metrics: Metrics) -> Counter:
+    """What was answered."""
+    return metrics.counter(
+        "edge_agent_api_requests_total", "Requests that were answered", ("route", "status")
+    )
 
 
 class Served(Protocol):
@@ -77,15 +81,19 @@ class HttpServer:
         self._sweep: asyncio.TimerHandle | None = None
         self._servers: list[asyncio.Server] = []
         self._beside: list[tuple[Path, int]] = []
-        self._requests = metrics.counter(*REQUESTS)
+        self._requests = requests_counter(metrics)
         self._refusals = metrics.counter(
-            "edge_agent_api_refusals_total", "Connections ended for what was sent", ("status",)
+            "edge_agent_api_refusals_total",
+            "Connections that were ended for what was sent on them",
+            ("status",),
         )
         metrics.gauge_callback(
-            "edge_agent_api_connections", "Open connections", lambda: self.connections
+            "edge_agent_api_connections", "Connections that are open", lambda: self.connections
         )
         metrics.gauge_callback(
-            "edge_agent_api_bodies_bytes", "Held by large bodies", lambda: self.limits.bodies.held
+            "edge_agent_api_bodies_bytes",
+            "Memory that large bodies of requests hold",
+            lambda: self.limits.bodies.held,
         )
 
     @property

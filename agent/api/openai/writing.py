@@ -27,12 +27,12 @@ class WritingMetrics:
     def __init__(self, metrics: Metrics) -> None:
         self.tokens = metrics.counter(
             "edge_agent_generation_tokens_total",
-            "Tokens of language models: of prompts, remembered ones of prompts, of answers",
+            "Tokens of language models, of prompts, remembered of prompts, and of answers",
             ("model", "kind"),
         )
         self.first = metrics.histogram(
             "edge_agent_generation_first_token_seconds",
-            "From a whole request to the first token of its answer",
+            "Time from a whole request to the first token of its answer",
             REQUEST_BUCKETS,
             ("model",),
         )
