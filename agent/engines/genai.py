@@ -15,7 +15,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from agent.engines.base import EngineOptions, first_line
 from agent.engines.constraints import check
@@ -23,20 +22,17 @@ from agent.engines.conversations import Slot, Slots, Tokens
 from agent.engines.folder import LentFolder, release_unused
 from agent.engines.generation import (
     ChatMessage,
-    Chosen,
     Finish,
     GenerationRequest,
-    Likely,
     Part,
-    Piece,
     TextSession,
     not_cancelled,
 )
 from agent.engines.prompts import Controls, marked, trimmed, unmarked
 from agent.engines.reading import Free, Guided, Reader
-from agent.engines.sampling import Sampler, likeliest
-from agent.engines.stops import Stops
+from agent.engines.sampling import Sampler
 from agent.engines.turns import Turns
+from agent.engines.writing import Writing
 from agent.errors import AgentError, BadModel, BadPayload, ContextOverflow, EngineFailed, NotReady
 from agent.types import Array, TensorSpec
 
@@ -105,10 +101,10 @@ class GenAiSession(TextSession):
                 return
             sampler = Sampler(request.sampling, prompt.tolist())
             chooser = Free(reader, sampler)
-            finish = yield from self._written(request, chooser, limit, cancelled)
+            writing = Writing(request, chooser, self._runtime, self._turns)
+            yield from writing.pieces(limit, cancelled)
             returned = slot
-            if finish is not None:
-                yield _finish(finish, len(prompt), cached)
+            yield from _finish(writing, len(prompt), cached)
         except GeneratorExit:
             returned = slot
             raise
@@ -129,40 +125,11 @@ class GenAiSession(TextSession):
             slot = Slot(generator, len(prompt) + limit)
             reader = Reader(slot, self._turns)
             if reader.read(prompt, cancelled):
-                finish = yield from self._written(request, Guided(reader), limit, cancelled)
-                if finish is not None:
-                    yield _finish(finish, len(prompt), 0)
+                writing = Writing(request, Guided(reader), self._runtime, self._turns)
+                yield from writing.pieces(limit, cancelled)
+                yield from _finish(writing, len(prompt), 0)
         finally:
             self._slots.give(None)
-
-    def _written(
-        self,
-        request: GenerationRequest,
-        chooser: Free | Guided,
-        limit: int,
-        cancelled: Callable[[], bool],
-    ) -> Generator[Part, None, tuple[str, int] | None]:
-        """Write the answer's pieces; why it ended and its number of tokens, None if cancelled."""
-        stops, stream = Stops(request.stop), self._runtime.stream()
-        for count in range(limit):
-            if cancelled():
-                return None
-            token, logits = chooser.next()
-            if token in self._runtime.ends:
-                yield from _rest(stops)
-                return "stop", count + 1
-            tokens = () if request.top is None else (self._chosen(logits, token, request.top),)
-            if (text := stops.feed(stream.decode(token))) or tokens:
-                yield Piece(text, tokens)
-            if stops.hit:
-                return "stop", count + 1
-        yield from _rest(stops)
-        return "length", limit
-
-    def _chosen(self, logits: NDArray[np.float32], token: int, top: int) -> Chosen:
-        logprob, found = likeliest(logits, token, top)
-        likely = tuple(Likely(self._runtime.text(i), value) for i, value in found)
-        return Chosen(self._runtime.text(token), logprob, likely)
 
     # Prompts
 
@@ -379,14 +346,10 @@ def _decoded(files: Mapping[str, bytes], name: str) -> dict[str, Any]:
     return found
 
 
-def _rest(stops: Stops) -> Iterator[Piece]:
-    if text := stops.rest():
-        yield Piece(text)
-
-
-def _finish(end: tuple[str, int], prompt: int, cached: int) -> Finish:
-    reason, count = end
-    return Finish("stop" if reason == "stop" else "length", prompt, cached, count)
+def _finish(writing: Writing, prompt: int, cached: int) -> Iterator[Finish]:
+    """What ends an answer; nothing where the caller went away."""
+    if writing.reason is not None:
+        yield Finish(writing.reason, prompt, cached, writing.count)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """One answer's way through a generator: what is read, and which token comes next.
 
-Whatever has the runtime compute is one turn, so that several conversations advance side by side;
-choosing a token and sending it happen outside, while another conversation computes.
+Whatever has the runtime compute is one turn, or a part of one, so that several conversations advance
+side by side.
 """
 
 from collections.abc import Callable

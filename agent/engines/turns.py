@@ -1,6 +1,7 @@
 """A lock whose holders take turns, in the order in which they asked.
 
-One processor serves several conversations: each token, and each part of a long prompt, is one turn.
+One processor serves several conversations: each burst of tokens, and each part of a long prompt, is
+one turn.
 An ordinary lock would be taken again at once by the thread that has just given it back, and the
 others would starve.
 """
@@ -17,6 +18,7 @@ class Turns:
     def __init__(self) -> None:
         self._mutex = threading.Lock()
         self._taken = False
+        self._holder: int | None = None  # a thread
         self._gates: deque[threading.Lock] = deque()
 
     @property
@@ -26,11 +28,16 @@ class Turns:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """One turn, when it comes."""
+        """One turn, when it comes. Turns inside a turn are part of it."""
+        if self._holder == threading.get_ident():
+            yield
+            return
         self._take()
+        self._holder = threading.get_ident()
         try:
             yield
         finally:
+            self._holder = None
             self._give()
 
     def _take(self) -> None:

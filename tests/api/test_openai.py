@@ -121,7 +121,9 @@ async def test_probabilities(serve: Serve, session: GenAiSession) -> None:
         assert all(len(token.top_logprobs) == 3 for token in content)
         text = await asked(
             served,
-            lambda c: c.completions.create(model="tiny", prompt="abc", max_tokens=4, logprobs=2),
+            lambda c: c.completions.create(
+                model="tiny", prompt="abc", max_tokens=4, logprobs=2, seed=1
+            ),
         )
         assert len(text.choices[0].logprobs.tokens) == 4
         assert text.choices[0].logprobs.text_offset[0] == 0
