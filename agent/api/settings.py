@@ -92,7 +92,9 @@ class ApiSettings:
                 raise BadConfig("must be above 0", where=item.name)
         if len(bytes(self.socket)) > 92:
             raise BadConfig(
-                "is longer than the 92 bytes that a socket's path may have", where="socket"
+                "is longer than the 92 bytes that a socket's path may have",
+                where="socket",
+                hint="Name a shorter one, for example /run/edge-agent/agent.sock",
             )
         if self.default_role not in ("none", "viewer", "app", "operator"):
             raise BadConfig("must be none, viewer, app or operator", where="default_role")

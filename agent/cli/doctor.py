@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from agent.cli.options import config_option, emit_json, find_config, json_option
+from agent.cli.options import (
+    config_option,
+    emit_json,
+    existing_config,
+    find_config,
+    json_option,
+)
 from agent.errors import AgentError, BadConfig
 
 if TYPE_CHECKING:
@@ -123,9 +129,7 @@ def check_config(config_path: Path | None) -> "tuple[Config | None, Check]":
         path = find_config(config_path)
         return load(path, os.environ), Check("configuration", "ok", str(path))
     except BadConfig as error:
-        state: State = (
-            "warn" if config_path is None and not error.hint.startswith("Did") else "fail"
-        )
+        state: State = "fail" if config_path or existing_config() else "warn"
         detail = f"{error.where}: {error.message}" if error.where else error.message
         return None, Check("configuration", state, detail, error.hint)
 

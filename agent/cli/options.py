@@ -13,6 +13,7 @@ from agent.errors import BadConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+LOCAL_CONFIG = Path("edge-agent.toml")
 DEFAULT_CONFIG = Path("/etc/edge-agent/edge-agent.toml")
 DEFAULT_SOCKET = Path("/run/edge-agent/agent.sock")
 
@@ -34,17 +35,19 @@ def find_config(given: Path | None) -> Path:
     Raises:
         BadConfig: none of them exists.
     """
-    if given is not None:
-        return given
-    local = Path("edge-agent.toml")
-    for candidate in (local, DEFAULT_CONFIG):
-        if candidate.exists():
-            return candidate
-    raise BadConfig(
-        "there is no configuration",
-        where=f"{local}, {DEFAULT_CONFIG}",
-        hint="Name one with --config, or write one with: edge-agent init DIRECTORY",
-    )
+    found = given or existing_config()
+    if found is None:
+        raise BadConfig(
+            "there is no configuration",
+            where=f"{LOCAL_CONFIG}, {DEFAULT_CONFIG}",
+            hint="Name one with --config, or write one with: edge-agent init DIRECTORY",
+        )
+    return found
+
+
+def existing_config() -> Path | None:
+    """./edge-agent.toml, or the system's; None where there is neither."""
+    return next((path for path in (LOCAL_CONFIG, DEFAULT_CONFIG) if path.exists()), None)
 
 
 def socket_option(command: F) -> F:
@@ -61,17 +64,20 @@ def socket_option(command: F) -> F:
 
 
 def find_socket(socket_path: Path | None, config_path: Path | None) -> Path:
-    """The daemon's socket: the given one, the configuration's, or the system's."""
+    """The daemon's socket: the given one, the configuration's, or the system's.
+
+    Raises:
+        BadConfig: the configuration is wrong, so that it cannot say.
+    """
     from agent.config.read import load
 
     if socket_path is not None:
         return socket_path
-    try:
-        return load(find_config(config_path), os.environ).api.socket
-    except BadConfig:
-        if config_path is not None:
-            raise
+    found = config_path or existing_config()
+    # The system's may be for its daemon's eyes only; its callers know the socket's usual place.
+    if found is None or (config_path is None and not os.access(found, os.R_OK)):
         return DEFAULT_SOCKET
+    return load(found, os.environ).api.socket
 
 
 def as_typed(program: str) -> str:

@@ -65,7 +65,8 @@ async def _drain(config: "Config", seconds: float) -> tuple[int, int]:
     from agent.app import App
 
     if config.sync is None:
-        raise BadConfig("no broker is configured", where="sync")
+        hint = 'Name one in the configuration: brokers = ["mqtts://…"] under [sync]'
+        raise BadConfig("no broker is configured", where="sync", hint=hint)
     app = App(config)
     try:
         await app.start_sync()

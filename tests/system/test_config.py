@@ -60,3 +60,22 @@ def test_what_init_writes_can_be_run(make_device: MakeDevice) -> None:
     eventually(device.socket.exists, what="the socket")
     assert device.get("/healthz").status == 200
     assert device.config_path.read_text() == written
+
+
+def test_a_client_does_not_look_elsewhere_when_the_configuration_here_is_wrong(
+    make_device: MakeDevice,
+) -> None:
+    """Asking the system's daemon instead would be answered by another device, or by none."""
+    device = make_device("", models=None)
+    device.directory.mkdir(parents=True, exist_ok=True)
+    device.config_path.write_text("[devise]\n")
+    for command in ("status", "doctor"):
+        done = device.run(command, check=False)
+        assert done.returncode != 0
+        assert "edge-agent.toml:1: devise: unknown key" in done.stdout + done.stderr
+
+
+def test_a_socket_in_a_deep_directory_is_refused_with_a_way_out(make_device: MakeDevice) -> None:
+    shown = refused(make_device("", models=None), f'[api]\nsocket = "{"deep/" * 20}s"\n')
+    assert "92 bytes" in shown
+    assert "/run/edge-agent/agent.sock" in shown
