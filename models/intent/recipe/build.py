@@ -47,8 +47,8 @@ FOLDS = 3
 MOST_REJECTED = 0.10  # of questions in scope, of templates that a fold has not seen
 
 DATA = (
-    "By slice: 'phrasings kept aside' are generated from templates and words that training has "
-    "nothing of; 'written' are 140 questions written by hand, 10 of each intent; 'outside' are 106 "
+    "By slice: 'phrasings kept aside' are generated from templates that training has nothing "
+    "of, of words that it may have; 'written' are 140 questions written by hand, 10 of each intent; 'outside' are 106 "
     "by hand, of domains that training has nothing of. {calibration}"
 )
 LIMITS = (
