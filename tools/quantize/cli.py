@@ -20,6 +20,10 @@ FAMILIES: dict[str, tuple[str, str]] = {
         "tools.quantize.encoder.command:encoder",
         "An encoder of text, to int8 with its tokenizer.",
     ),
+    "whisper": (
+        "tools.quantize.whisper.command:whisper",
+        "A Whisper, to int8 for CTranslate2.",
+    ),
     "onnx": ("tools.quantize.onnx.command:onnx", "A model in ONNX, to int8 or int4 weights."),
     "torch": ("tools.quantize.onnx.command:torch", "A torch state dict with a builder, by ONNX."),
     "tflite": ("tools.quantize.tflite.command:tflite", "TensorFlow Lite, quantized already."),

@@ -1,0 +1,89 @@
+"""The recipe of the spoken digits: its voices, its sets, and that a Whisper learns from them."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+RECIPE = Path(__file__).parents[2] / "models" / "spoken-digits" / "recipe"
+
+
+@pytest.fixture(autouse=True)
+def recipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.syspath_prepend(str(RECIPE))
+    yield
+    for name in ("voices", "speech", "tokens", "train"):
+        sys.modules.pop(name, None)
+
+
+def test_a_voice_says_each_digit_otherwise_and_the_same_from_the_same_seed() -> None:
+    from voices import DIGITS, KINDS, say, voice
+
+    for kind in KINDS:
+        speaker = voice(kind, np.random.default_rng(4))
+        first, again = (
+            {d: say(d, speaker, np.random.default_rng(5)) for d in DIGITS} for _ in range(2)
+        )
+        for digit in DIGITS:
+            assert np.isfinite(first[digit]).all()
+            assert np.abs(first[digit]).max() == pytest.approx(1)
+            assert 0.1 < len(first[digit]) / 16_000 < 1.0
+            assert (first[digit] == again[digit]).all()
+
+
+def test_noise_is_as_loud_as_it_is_called() -> None:
+    from speech import machine, mixed
+
+    rng = np.random.default_rng(6)
+    speech = np.sin(np.arange(16_000))
+    for decibels in (20.0, 10.0):
+        noise = mixed(speech, machine(len(speech), rng), decibels) - speech
+        assert 20 * np.log10(speech.std() / noise.std()) == pytest.approx(decibels, abs=0.01)
+
+
+def test_the_set_kept_aside_has_every_voice_in_every_noise(tmp_path: Path) -> None:
+    from speech import EACH, KEPT_VOICES, NOISES, kept_aside, write_set
+    from voices import KINDS
+
+    from tools.quantize.whisper.recordings import read
+
+    found = read(write_set(tmp_path, kept_aside(2)))
+    assert len(found.each) == len(KINDS) * KEPT_VOICES * len(NOISES) * EACH
+    assert {s for r in found.each for s in r.slices} == {
+        *NOISES,
+        *(f"{kind} voice" for kind in KINDS),
+    }
+    assert all(1 <= len(recording.text.split()) <= 5 for recording in found.each)
+
+
+@pytest.mark.workstation
+def test_the_tokenizer_has_whispers_layout() -> None:
+    pytest.importorskip("transformers")
+    from tokens import CONTROL, TIMES, tokenizer
+
+    made = tokenizer()
+    ids = made.convert_tokens_to_ids(list(CONTROL))
+    assert ids == list(range(ids[0], ids[0] + len(CONTROL)))
+    assert made.convert_tokens_to_ids("<|0.00|>") == ids[-1] + 1
+    assert made.convert_tokens_to_ids("<|30.00|>") == ids[-1] + TIMES == len(made) - 1
+    for text in (" three one nine", " Größe, 泵 🔧"):
+        assert made.decode(made(text, add_special_tokens=False).input_ids) == text
+
+
+@pytest.mark.workstation
+@pytest.mark.timeout(300)
+def test_a_whisper_learns_from_it_and_the_same_from_the_same_seed() -> None:
+    torch = pytest.importorskip("torch")
+    from speech import Bank
+    from tokens import tokenizer
+    from train import train
+
+    said: list[str] = []
+    tokens = tokenizer()
+    stages = ((100, 8, 1, 0), (1, 2, 1, 3000))
+    models = [train(tokens, Bank.of(1), 1, stages, said.append) for _ in range(2)]
+    assert float(said[0].rsplit(" ", 1)[1]) < 3.0  # untrained: the logarithm of 1,804 tokens, 7.5
+    for first, second in zip(*(model.parameters() for model in models), strict=True):
+        assert torch.equal(first, second)

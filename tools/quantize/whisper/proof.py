@@ -1,0 +1,80 @@
+"""The proofs that what is packaged is the original: its tokenizer's ids, and its transcripts."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from agent.errors import BadModel
+from tools.quantize.encoder.proof import TEXTS
+from tools.quantize.whisper.conversion import libraries
+from tools.quantize.whisper.evaluation import MOST_TOKENS, Transcriber
+from tools.quantize.whisper.recordings import Samples
+from tools.quantize.whisper.source import TOKENIZER
+
+#: The likeliest token of one runtime may be this far below that of the other, in logits: float32 sums
+#: in another order.
+ROUNDING = 1e-2
+
+
+def tokenizer(folder: Path) -> None:
+    """See that `tokenizer.json` reads texts as transformers' own tokenizer does.
+
+    Raises:
+        BadModel: it reads one differently; says which.
+        EngineMissing: a library is not installed.
+    """
+    with libraries():
+        from tokenizers import Tokenizer
+        from transformers import AutoTokenizer
+    try:
+        packaged = Tokenizer.from_file(str(folder / TOKENIZER))
+    except Exception as error:  # the library raises no narrower class
+        raise BadModel(f"cannot be read: {error}", where=str(folder / TOKENIZER)) from error
+    plain = (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file()
+    own = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, use_fast=not plain)
+    for text in TEXTS:
+        wanted = own(text, add_special_tokens=False).input_ids
+        if packaged.encode(text, add_special_tokens=False).ids != list(map(int, wanted)):
+            message = f"the tokenizer reads {text[:40]!r} unlike transformers"
+            raise BadModel(message, where=str(folder / TOKENIZER))
+
+
+def transcripts(folder: Path, model: Transcriber, sounds: Sequence[Samples]) -> None:
+    """See that every token that the conversion writes is transformers' likeliest, up to rounding.
+
+    The transcript is given to the original as a whole, so that one tie does not change what follows.
+
+    Raises:
+        BadModel: one is not; says which.
+        EngineMissing: a library is not installed.
+    """
+    with libraries():
+        import torch
+        from transformers import WhisperForConditionalGeneration
+    original = WhisperForConditionalGeneration.from_pretrained(
+        str(folder), local_files_only=True, use_safetensors=True, dtype=torch.float32
+    ).eval()
+    for number, audio in enumerate(sounds, 1):
+        spectrum = model.spectrum(audio)
+        prompt = model.prompt(spectrum)
+        written = model.written(spectrum, prompt)
+        if len(prompt) + len(written) < MOST_TOKENS // 2:
+            written = [*written, model.end]
+        with torch.no_grad():
+            given = torch.tensor([[*prompt, *written][:-1]])
+            sound = torch.from_numpy(spectrum)
+            logits = original(input_features=sound, decoder_input_ids=given).logits[0].float()
+        found = logits[len(prompt) - 1 :]
+        _silence(found, original.generation_config)
+        short = found.max(dim=1).values - found[torch.arange(len(written)), torch.tensor(written)]
+        if written and float(short.max()) > ROUNDING:
+            message = (
+                f"transcript {number} is not that of transformers: token {int(short.argmax())}"
+            )
+            raise BadModel(message, where=str(folder), hint="Another version of ctranslate2 may do")
+
+
+def _silence(logits: Any, settings: Any) -> None:
+    """Take out what neither runtime may write, at all or first."""
+    logits[:, list(settings.suppress_tokens or [])] = float("-inf")
+    logits[0, list(settings.begin_suppress_tokens or [])] = float("-inf")
