@@ -1,5 +1,6 @@
 """A converted Whisper that writes down what it hears, and how many words of it are wrong."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +33,9 @@ class Transcriber:
             import ctranslate2
             from faster_whisper.feature_extractor import FeatureExtractor
             from tokenizers import Tokenizer
+        ctranslate2.set_log_level(
+            logging.ERROR
+        )  # it warns of each type that it computes in another
         try:
             self.model = ctranslate2.models.Whisper(str(folder), device="cpu", intra_threads=1)
         except (RuntimeError, ValueError) as error:
