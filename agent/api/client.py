@@ -92,13 +92,16 @@ class Client:
             except (OSError, http.client.HTTPException) as error:
                 raise self._unreachable(error) from error
 
-    def written(self, path: str, body: Any) -> Iterator[dict[str, Any]]:
+    def written(
+        self, path: str, body: bytes | Any, *, content_type: str = "application/json"
+    ) -> Iterator[dict[str, Any]]:
         """What a POST is answered with, event by event, as OpenAI's interface streams.
 
-        Closing the iterator stops the model.
+        A body that is not bytes is sent as JSON. Closing the iterator stops the model.
         """
-        headers = {"Content-Type": "application/json"}
-        connection, response = self._begin("POST", path, msgspec.json.encode(body), headers)
+        data = body if isinstance(body, bytes) else msgspec.json.encode(body)
+        headers = {"Content-Type": content_type}
+        connection, response = self._begin("POST", path, data, headers)
         with closing(connection):
             if response.status >= 400:
                 raise error_from(response.status, response.read(), None)

@@ -5,6 +5,7 @@ from agent.api.http.messages import Route
 from agent.api.native import Native
 from agent.api.openai.embeddings import Embeddings
 from agent.api.openai.routes import OpenAi
+from agent.api.openai.speech import Speech
 from agent.api.openapi import Document
 from agent.api.service import Service
 from agent.api.settings import ApiSettings
@@ -24,6 +25,7 @@ def routes(service: Service, settings: ApiSettings) -> list[Route]:
         *Native(service, settings).routes(),
         *OpenAi(service).routes(),
         *Embeddings(texts).routes(),
+        *Speech(service).routes(),
         *Classification(texts).routes(),
         *_escalation_routes(service),
     ]

@@ -25,6 +25,7 @@ from agent.api.doubt import Doubts
 from agent.api.figures import model_figures, outbox_status, serving_figures
 from agent.api.gauges import OutboxMetrics
 from agent.api.inference import Inference
+from agent.api.openai.hearing import HearingMetrics, Listeners
 from agent.api.openai.writing import Writers, WritingMetrics
 from agent.api.ports import LinkPort, ModelsPort, OutboxPort, PipelinesPort
 from agent.api.readings import decode_readings
@@ -64,6 +65,7 @@ class Service:
         admission: how many requests are inside, and their threads.
         inference: the verb that runs models.
         writers: the verb that has language models write.
+        listeners: the verb that has speech models hear.
         repository: the verbs about models.
         regions: shared memory that callers registered.
         escalations: questions to people and larger models; None on a device without them.
@@ -100,6 +102,7 @@ class Service:
         self.admission = Admission(max_running)
         self.inference = Inference(models, self.admission, InferenceMetrics(metrics))
         self.writers = Writers(WritingMetrics(metrics))
+        self.listeners = Listeners(HearingMetrics(metrics))
         self.clock = clock
         self.escalations = escalations
         self.doubts = Doubts(self.inference, escalations)
@@ -267,6 +270,7 @@ class Service:
         self.regions.close()
         self.admission.close()
         self.writers.close()
+        self.listeners.close()
 
 
 def _tensor(spec: TensorSpec) -> TensorMetadata:

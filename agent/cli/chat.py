@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.cli.options import find_socket, socket_option
-from agent.errors import AgentError, NotFound
+from agent.cli.serving import model_for
+from agent.errors import AgentError
 
 if TYPE_CHECKING:
     from agent.api.client import Client
@@ -122,7 +123,13 @@ def chat(
 
     client = Client(find_socket(socket_path, config_path), timeout_s=300.0)
     options = {"temperature": temperature, "max_tokens": max_tokens}
-    conversation = Conversation(model or _language_model(client), options, system)
+    chosen = model or model_for(
+        "text-generation",
+        client,
+        otherwise="no language model is installed",
+        hint="Run: edge-agent models add smollm2",
+    )
+    conversation = Conversation(chosen, options, system)
     if sys.stdin.isatty():
         click.echo(f"Talking with {conversation.model}. /help says what else there is.")
     for line in _lines():
@@ -162,15 +169,6 @@ def _lines() -> Iterator[str]:
             return
         if line:
             yield line
-
-
-def _language_model(client: "Client") -> str:
-    """The first installed model that writes text."""
-    for name in sorted({m["name"] for m in client.get_json("/api/models")["models"]}):
-        found = client.get_json(f"/v2/models/{name}")
-        if found["properties"]["task"] == "text-generation":
-            return str(name)
-    raise NotFound("no language model is installed", hint="Run: edge-agent models add smollm2")
 
 
 def _stats(usage: dict[str, Any], first_s: float, rest_s: float) -> str:

@@ -21,6 +21,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "agent.cli.classify:classify",
         "Say what texts are about with a model of the daemon.",
     ),
+    "transcribe": (
+        "agent.cli.transcribe:transcribe",
+        "Write down what is said, with a model of the daemon.",
+    ),
     "replay": ("agent.cli.replay:replay", "Send a recording, or standard input, to a daemon."),
     "outbox": (
         "agent.cli.outbox:outbox",

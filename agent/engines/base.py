@@ -8,7 +8,8 @@ fills two holes, `_run` and `_close`.
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -159,6 +160,17 @@ def load_error(
         if found := pattern.search(text):
             return BadModel(f"the runtime lacks the operator {found[1].strip()}", hint=hint)
     return BadModel(f"{runtime} cannot load the file: {first_line(error)}")
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """A runtime's own exceptions leave as EngineFailed; ours, and a generator's end, as they are."""
+    try:
+        yield
+    except (AgentError, GeneratorExit):
+        raise
+    except Exception as error:  # a runtime may raise anything; this is the seam
+        raise EngineFailed(f"the runtime failed: {first_line(error)}") from error
 
 
 def first_line(error: BaseException) -> str:

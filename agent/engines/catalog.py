@@ -64,6 +64,12 @@ ENGINES: Mapping[str, Engine] = {
         {"onnxruntime-genai": "onnxruntime_genai"},
         isolated="agent.engines.isolated_text:IsolatedTextSession",
     ),
+    "whisper": Engine(
+        "agent.engines.whisper:WhisperSession",
+        "speech",
+        {"faster-whisper": "faster_whisper"},
+        isolated="agent.engines.isolated_speech:IsolatedSpeechSession",
+    ),
 }
 
 

@@ -9,14 +9,13 @@ which knows the grammar.
 import os
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from agent.engines.base import EngineOptions, first_line
+from agent.engines.base import EngineOptions, first_line, translated
 from agent.engines.constraints import check
 from agent.engines.conversations import Slot, Slots, Tokens
 from agent.engines.folder import LentFolder, release_unused
@@ -33,7 +32,7 @@ from agent.engines.reading import Free, Guided, Reader
 from agent.engines.sampling import Sampler
 from agent.engines.turns import Turns
 from agent.engines.writing import Writing
-from agent.errors import AgentError, BadModel, BadPayload, ContextOverflow, EngineFailed, NotReady
+from agent.errors import BadModel, BadPayload, ContextOverflow, NotReady
 from agent.types import Array, TensorSpec
 
 CONFIG, TOKENIZER = "genai_config.json", "tokenizer.json"
@@ -76,7 +75,7 @@ class GenAiSession(TextSession):
     ) -> Generator[Part, None, None]:
         if self._closed:
             raise NotReady("the model is being unloaded")
-        with _translated():
+        with translated():
             prompt = self.tokens(request)
             room = self.window - len(prompt)
             limit = min(room, ANSWER if request.max_tokens is None else request.max_tokens)
@@ -195,7 +194,7 @@ class GenAiSession(TextSession):
                 f"expected 1 to {self.window} token ids from 0 to {self._vocabulary - 1}",
                 where="tokens",
             )
-        with _translated():
+        with translated():
             slot = self._slots.take(tokens, len(tokens), not_cancelled)
             assert slot is not None
             returned: Slot | None = None
@@ -350,14 +349,3 @@ def _finish(writing: Writing, prompt: int, cached: int) -> Iterator[Finish]:
     """What ends an answer; nothing where the caller went away."""
     if writing.reason is not None:
         yield Finish(writing.reason, prompt, cached, writing.count)
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """A runtime's own exceptions do not leave."""
-    try:
-        yield
-    except (AgentError, GeneratorExit):
-        raise
-    except Exception as error:
-        raise EngineFailed(f"the runtime failed: {first_line(error)}") from error

@@ -9,7 +9,7 @@ Isolation: TypeAlias = Literal["auto", "always", "never"]
 
 #: What these do takes seconds and gigabytes: they run apart from the daemon.
 HEAVY_TASKS = frozenset({"text-generation", "speech-recognition"})
-HEAVY_ENGINES = frozenset({"genai", "ctranslate2"})
+HEAVY_ENGINES = frozenset({"genai", "whisper"})
 
 #: From these sizes on a model's memory must be given back whole when it is unloaded, MiB; inside a
 #: process the allocator keeps much of it.

@@ -342,7 +342,7 @@ async def test_a_model_that_dies_ends_the_stream_with_an_error(serve: Serve) -> 
         assert "".join(texts) == "word " * 3
         error = await refused(served, chat)
         assert error.status_code == 503
-        assert served.service.writers._writing == 0
+        assert served.service.writers.producers.running == 0
 
 
 async def test_a_client_that_goes_away_stops_the_model(serve: Serve) -> None:
@@ -353,7 +353,7 @@ async def test_a_client_that_goes_away_stops_the_model(serve: Serve) -> None:
         await until(lambda: endless.written > 5)
         wire.close()
         await until(lambda: endless.cancelled)
-        await until(lambda: served.service.writers._writing == 0)
+        await until(lambda: served.service.writers.producers.running == 0)
 
 
 async def test_a_client_that_does_not_wait_for_a_whole_answer_stops_the_model(
@@ -389,7 +389,7 @@ async def test_too_many_answers_at_once_are_refused(serve: Serve) -> None:
         wires = [await served.connect() for _ in range(16)]
         for wire in wires:
             await raw_stream(wire)
-        await until(lambda: served.service.writers._writing == 16)
+        await until(lambda: served.service.writers.producers.running == 16)
         error = await refused(served, chat)
         assert (error.status_code, error.type) == (429, "rate_limit_error")
         assert error.response.headers["retry-after"]

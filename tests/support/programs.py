@@ -31,7 +31,9 @@ class Echo(Program):
         answer: Answer = getattr(self, method)(payload, tensors)
         return answer
 
-    def stream(self, method: str, payload: Any, cancelled: Callable[[], bool]) -> Iterator[Any]:
+    def stream(
+        self, method: str, payload: Any, tensors: Tensors, cancelled: Callable[[], bool]
+    ) -> Iterator[Any]:
         """So many numbers; one below zero fails at that number."""
         for number in count():
             if method == "deaf":

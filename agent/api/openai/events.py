@@ -23,17 +23,18 @@ async def events(
             ended = False
             async for part in parts:
                 for chunk in kind.chunks(part):
-                    yield _event(chunk)
+                    yield event(chunk)
                 ended = kind.finish is not None
             if not ended:
                 raise EngineFailed("the model stopped in the middle of its answer")
         except AgentError as error:
-            yield _event(body(error, status_of(error)))
+            yield event(body(error, status_of(error)))
             return
         if include_usage:
-            yield _event(kind.usage())
+            yield event(kind.usage())
         yield DONE
 
 
-def _event(value: Mapping[str, Any]) -> bytes:
+def event(value: Mapping[str, Any]) -> bytes:
+    """One event."""
     return b"data: %b\n\n" % encode_json(value)

@@ -1,18 +1,18 @@
 """The paths below `/v1` that language models answer."""
 
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
 from agent.api.callers import Role
 from agent.api.http.messages import Answer, Operation, Request, Route, Stream, json_response
+from agent.api.openai.ahead import after
 from agent.api.openai.chats import Chat, Completion, Writing
 from agent.api.openai.errors import ErrorBody, problem_response
 from agent.api.openai.events import events
 from agent.api.openai.requests import ChatRequest, CompletionRequest, decoded
 from agent.api.openai.writing import text_session
 from agent.api.service import Service
-from agent.engines.generation import GenerationRequest, Part
+from agent.engines.generation import GenerationRequest
 from agent.errors import NotFound
 
 MAX_REQUEST = 8 * 2**20  # bytes
@@ -82,20 +82,8 @@ class OpenAi:
         if not asked.stream:
             async with aclosing(parts):
                 return json_response(kind.whole([part async for part in parts]))
-        # What is refused is refused before the stream begins, with a status of its own.
-        try:
-            first = await anext(parts)
-        except BaseException:
-            await parts.aclose()
-            raise
-        return Stream(events(kind, _after(first, parts), include_usage=asked.include_usage))
-
-
-async def _after(first: Part, rest: AsyncGenerator[Part, None]) -> AsyncGenerator[Part, None]:
-    async with aclosing(rest):
-        yield first
-        async for part in rest:
-            yield part
+        begun = await after(parts)
+        return Stream(events(kind, begun, include_usage=asked.include_usage))
 
 
 def writing_route(pattern: str, handler: Any, operation: Operation) -> Route:

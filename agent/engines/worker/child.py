@@ -106,7 +106,7 @@ def _answer(lane: Lane, program: Program, packet: Packet, tensors: Tensors) -> N
         lane.send("result", payload=payload, tensors=results)
     elif packet.kind == "stream":  # a cancellation that came too late is no request
         cancelled = Cancelled(lane)
-        with closing(program.stream(packet.method, packet.payload, cancelled)) as pieces:
+        with closing(program.stream(packet.method, packet.payload, tensors, cancelled)) as pieces:
             for piece in pieces:
                 lane.send("piece", payload=piece)
                 if cancelled():

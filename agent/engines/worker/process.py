@@ -168,13 +168,18 @@ class WorkerProcess:
         return self._read(message)
 
     def stream(
-        self, method: str, payload: Any = None, *, patience_s: float | None = None
+        self,
+        method: str,
+        payload: Any = None,
+        tensors: Tensors | None = None,
+        *,
+        patience_s: float | None = None,
     ) -> Stream:
         """Ask for an answer in pieces, to be iterated over and closed. Raises as `call`."""
         patience_s = patience_s or self._job.patience_s
         lane = self._lane(patience_s)
         try:
-            lane.send("stream", method, payload)
+            lane.send("stream", method, payload, tensors)
         except Ended as error:
             self._give_back(lane)
             raise self._failure(error, patience_s) from error

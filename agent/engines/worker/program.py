@@ -49,10 +49,13 @@ class Program:
         raise BadPayload("the program has no such method", where=method)
 
     def stream(
-        self, method: str, payload: Any, cancelled: Callable[[], bool]
+        self, method: str, payload: Any, tensors: Tensors, cancelled: Callable[[], bool]
     ) -> Generator[Any, None, None]:
-        """Answer in pieces; `cancelled` is asked between two pieces in any case."""
-        del payload, cancelled
+        """Answer in pieces; `cancelled` is asked between two pieces in any case.
+
+        The tensors are views that last until the last piece.
+        """
+        del payload, tensors, cancelled
         raise BadPayload("the program has no such stream", where=method)
 
     def close(self) -> None:

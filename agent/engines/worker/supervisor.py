@@ -83,10 +83,15 @@ class Worker:
         return process.begin(method, tensors, briefly_s)
 
     def stream(
-        self, method: str, payload: Any = None, *, patience_s: float | None = None
+        self,
+        method: str,
+        payload: Any = None,
+        tensors: Tensors | None = None,
+        *,
+        patience_s: float | None = None,
     ) -> Stream:
         """See `WorkerProcess.stream`."""
-        return self._current().stream(method, payload, patience_s=patience_s)
+        return self._current().stream(method, payload, tensors, patience_s=patience_s)
 
     def close(self) -> None:
         """End the process; it is not started again. Idempotent."""

@@ -30,11 +30,11 @@ class TextProgram(TensorProgram):
         return super().call(method, payload, tensors)
 
     def stream(
-        self, method: str, payload: Any, cancelled: Callable[[], bool]
+        self, method: str, payload: Any, tensors: Tensors, cancelled: Callable[[], bool]
     ) -> Generator[Any, None, None]:
         """The parts of an answer."""
         if method != GENERATE:
-            yield from super().stream(method, payload, cancelled)
+            yield from super().stream(method, payload, tensors, cancelled)
             return
         request = msgspec.convert(payload, GenerationRequest)
         for part in self._text.generate(request, cancelled):
