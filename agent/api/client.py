@@ -174,8 +174,10 @@ def error_from(status: int, body: bytes, retry_after: str | None) -> AgentError:
         fields = msgspec.json.decode(body, type=dict[str, Any])
     except msgspec.MsgspecError:
         fields = {}
-    if isinstance(fields.get("error"), dict):  # in OpenAI's form
+    if isinstance(fields.get("error"), dict):  # in OpenAI's form, whose text begins with the place
         fields = fields["error"]
+        fields["where"] = fields.get("param") or ""
+        fields["message"] = str(fields.get("message")).removeprefix(f"{fields['where']}: ")
     message = str(fields.get("message") or fields.get("error") or f"status {status}")
     if reasons := fields.get("reasons"):
         message = "; ".join(map(str, reasons))
