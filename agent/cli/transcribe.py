@@ -31,7 +31,7 @@ PATIENCE_S = 600.0  # for a whole transcript, or for the next passage of a text
     type=click.Choice(list(FORMATS)),
     default="text",
     show_default=True,
-    help="srt and vtt are subtitles; json tells everything.",
+    help="Of the answer: srt and vtt are subtitles, json has everything.",
 )
 @socket_option
 def transcribe(

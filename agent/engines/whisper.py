@@ -22,7 +22,8 @@ from agent.engines.speech import Heard, Passage, Segment, SpeechSession, Transcr
 from agent.errors import BadModel, BadPayload, NotReady
 from agent.types import Array, TensorSpec
 
-CONFIG, TOKENIZER, PREPROCESSOR = "config.json", "tokenizer.json", "preprocessor_config.json"
+MODEL, CONFIG, TOKENIZER = "model.bin", "config.json", "tokenizer.json"
+PREPROCESSOR = "preprocessor_config.json"
 VOCABULARIES = ("vocabulary.json", "vocabulary.txt")
 
 WINDOW = 30 * RATE  # samples that the model hears at once
@@ -281,7 +282,7 @@ def _taken(model: bytes, files: Mapping[str, bytes]) -> dict[str, bytes]:
     vocabulary = next((name for name in VOCABULARIES if name in files), VOCABULARIES[0])
     wanted = {name: _file(files, name) for name in (CONFIG, TOKENIZER, vocabulary)}
     more = {PREPROCESSOR: files[PREPROCESSOR]} if PREPROCESSOR in files else {}
-    return {"model.bin": model, **wanted, **more}
+    return {MODEL: model, **wanted, **more}
 
 
 def _file(files: Mapping[str, bytes], name: str) -> bytes:

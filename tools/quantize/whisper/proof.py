@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from agent.engines.whisper import MOST_TOKENS
 from agent.errors import BadModel
 from tools.quantize.encoder.proof import TEXTS
 from tools.quantize.whisper.conversion import libraries
-from tools.quantize.whisper.evaluation import MOST_TOKENS, Transcriber
+from tools.quantize.whisper.evaluation import Transcriber
 from tools.quantize.whisper.recordings import Samples
 from tools.quantize.whisper.source import TOKENIZER
 
