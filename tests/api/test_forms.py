@@ -14,7 +14,8 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_characters='\r\n"\\\0'), mi
 
 
 @given(
-    st.dictionaries(NAMES, st.text(max_size=50)), st.dictionaries(NAMES, st.binary(max_size=300))
+    st.dictionaries(NAMES, st.text(max_size=50), max_size=forms.MAX_PARTS // 2),
+    st.dictionaries(NAMES, st.binary(max_size=300), max_size=forms.MAX_PARTS // 2),
 )
 def test_what_is_filled_in_arrives(fields: dict[str, str], files: dict[str, bytes]) -> None:
     given = [*fields.items(), *((name, ("a.wav", data)) for name, data in files.items())]
