@@ -15,6 +15,8 @@ from agent.engines.catalog import load_session
 from agent.registry.trial import try_model
 from agent.trust.manifest import Manifest, parse_manifest
 from tests.tools.quantize.conftest import CLASSES, INPUTS, Run, model_of, perceptron
+from tools.quantize.family import Artifact
+from tools.quantize.onnx.recipes import Int4Weights
 
 
 def opened(package: Path) -> Manifest:
@@ -83,6 +85,40 @@ def test_what_lost_too_much_is_not_packaged_and_the_report_says_so(
     assert "accuracy" in done.stderr
     assert nothing_left(tmp_path)
     assert "Nothing was good enough" in (tmp_path / "report" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(("opset", "packed"), [(17, False), (21, True)])
+def test_tables_are_packed_in_4_bits_where_onnx_has_such_tensors(
+    tmp_path: Path, opset: int, packed: bool
+) -> None:
+    ids, out = tmp_path / "table.onnx", tmp_path / "small.onnx"
+    onnx.save_model(table(opset), str(ids))
+    Int4Weights().quantize(ids, out, Artifact(tmp_path, {}, "onnx"))
+    operators = {node.op_type for node in onnx.load_model(str(out)).graph.node}
+    assert operators == {"MatMulNBits", "GatherBlockQuantized" if packed else "Gather"}
+    given = {"ids": np.arange(20)}
+    before, after = (
+        load_session("onnx", path.read_bytes(), EngineOptions()).run(given)["y"]
+        for path in (ids, out)
+    )
+    assert np.corrcoef(before.ravel(), after.ravel())[0, 1] > 0.98
+
+
+def table(opset: int) -> onnx.ModelProto:
+    """Rows of a table through a matrix."""
+    rng = np.random.default_rng(1)
+    weights = [
+        numpy_helper.from_array(rng.standard_normal(shape, np.float32), name)
+        for name, shape in (("table", (500, 64)), ("matrix", (64, 300)))
+    ]
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["rows"]),
+        helper.make_node("MatMul", ["rows", "matrix"], ["y"]),
+    ]
+    given = helper.make_tensor_value_info("ids", onnx.TensorProto.INT64, ["n"])
+    found = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", 300])
+    graph = helper.make_graph(nodes, "table", [given], [found], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
 
 
 def test_the_layer_that_hurts_is_blamed_and_spared(tmp_path: Path, edge_quantize: Run) -> None:

@@ -21,7 +21,7 @@ from tools.quantize.family import (
     Score,
 )
 from tools.quantize.onnx.family import OnnxFamily
-from tools.quantize.onnx.recipes import DynamicInt8
+from tools.quantize.onnx.recipes import DynamicInt8, Int4Weights
 from tools.quantize.tensors import session
 
 METRIC = "spearman"
@@ -80,7 +80,7 @@ class EncoderFamily:
         return accompanied(self.graph.original(directory, progress), self.tokenizer)
 
     def recipes(self) -> Sequence[Recipe]:
-        return [Tokenized(DynamicInt8(per_channel=True), self.tokenizer)]
+        return [Tokenized(each, self.tokenizer) for each in (DynamicInt8(), Int4Weights())]
 
     def evaluate(
         self, original: Artifact, artifact: Artifact, progress: Progress

@@ -12,7 +12,12 @@ LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "Gather")
 #: What a runtime fuses into the layer before it: the layer's output is theirs.
 ACTIVATIONS = ("Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSwish", "HardSigmoid", "Gelu")
 
-_SCALES = {"QuantizeLinear": (1, 2), "DequantizeLinear": (1, 2), "MatMulNBits": (2, 3)}
+_SCALES = {
+    "QuantizeLinear": (1, 2),
+    "DequantizeLinear": (1, 2),
+    "MatMulNBits": (2, 3),
+    "GatherBlockQuantized": (2, 3),
+}
 
 
 def name_nodes(model: Any) -> None:
@@ -32,6 +37,11 @@ def layers(model: Any) -> list[Any]:
         for node in model.graph.node
         if node.op_type in LAYERS and any(name in weights for name in node.input)
     ]
+
+
+def opset(model: Any) -> int:
+    """The version of ONNX's own operators."""
+    return max((int(each.version) for each in model.opset_import if not each.domain), default=0)
 
 
 def initializers(model: Any) -> Mapping[str, Any]:
@@ -56,17 +66,23 @@ def parameters(model: Any) -> int:
     )
 
 
-def large_matmuls(model: Any, least: int) -> list[str]:
-    """Names of the matrix products whose constant right side has at least so many elements."""
-    constants = initializers(model)
-    return [
-        node.name
-        for node in model.graph.node
-        if node.op_type == "MatMul"
-        and node.input[1] in constants
-        and len(constants[node.input[1]].dims) == 2
-        and int(np.prod(constants[node.input[1]].dims)) >= least
-    ]
+def packable(model: Any) -> Mapping[str, int]:
+    """Operators whose matrix can be of 4 bits, and where among their inputs it is.
+
+    Tables are of 4-bit tensors, which ONNX has from opset 21 on; a product's weights are packed in bytes.
+    """
+    return {"MatMul": 1, "Gather": 0} if opset(model) >= 21 else {"MatMul": 1}
+
+
+def large_matrices(model: Any, least: int) -> list[str]:
+    """Names of products, and of look-ups in tables, whose constant matrix has at least so many elements."""
+    constants, place = initializers(model), packable(model)
+    found = []
+    for node in model.graph.node:
+        matrix = constants.get(node.input[place[node.op_type]]) if node.op_type in place else None
+        if matrix is not None and len(matrix.dims) == 2 and np.prod(matrix.dims) >= least:
+            found.append(node.name)
+    return found
 
 
 def visible_output(model: Any, node: Any) -> str:

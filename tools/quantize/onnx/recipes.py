@@ -154,7 +154,7 @@ class DynamicInt8(OnnxRecipe):
 
 @dataclass(frozen=True, slots=True)
 class Int4Weights(OnnxRecipe):
-    """Large matrices in int4, each block of 32 with a scale of its own; activations stay float."""
+    """Large matrices and tables in int4, each block of 32 with a scale of its own; activations stay float."""
 
     @property
     def base(self) -> str:
@@ -162,7 +162,9 @@ class Int4Weights(OnnxRecipe):
 
     @property
     def summary(self) -> str:
-        return f"int4 weights of large matrix products in blocks of {BLOCK}, activations in float"
+        return (
+            f"int4 weights of large matrices and tables in blocks of {BLOCK}, activations in float"
+        )
 
     def quantize(self, prepared: Path, out: Path, original: Artifact) -> None:  # noqa: ARG002
         import onnx
@@ -172,17 +174,16 @@ class Int4Weights(OnnxRecipe):
         wrapped = ONNXModel(onnx.load_model(str(prepared)))
         wrapped.replace_gemm_with_matmul()
         graph.name_nodes(wrapped.model)
-        large = graph.large_matmuls(wrapped.model, LEAST_INT4)
-        if not set(large) - set(self._spared_matmuls()):
+        large = set(graph.large_matrices(wrapped.model, LEAST_INT4)) - set(self._spared_matmuls())
+        if not large:
             raise BadModel(f"no matrix of {LEAST_INT4} constant weights: int4 is not worth it")
-        others = [n.name for n in wrapped.model.graph.node if n.name not in large]
         quantizer_ = MatMulNBitsQuantizer(
             wrapped.model,
             block_size=BLOCK,
             is_symmetric=True,
             accuracy_level=4,  # products in int8
-            nodes_to_exclude=[*others, *self._spared_matmuls()],
-            op_types_to_quantize=("MatMul",),
+            nodes_to_exclude=[n.name for n in wrapped.model.graph.node if n.name not in large],
+            op_types_to_quantize=tuple(graph.packable(wrapped.model)),
         )
         quantizer_.process()
         quantizer_.model.save_model_to_file(str(out), use_external_data_format=False)
