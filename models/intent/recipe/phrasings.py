@@ -55,10 +55,31 @@ def disturb(text: str, rng: np.random.Generator) -> str:
 
 
 def noise(words: Sequence[str], count: int, seed: int) -> Iterator[Phrase]:
-    """Words that stand together by chance, and mean nothing."""
+    """What means nothing: words that stand together by chance, keys that were hit, sums."""
     rng = np.random.default_rng(seed)
-    for _ in range(count):
-        yield Phrase(OUTSIDE, " ".join(rng.choice(words, rng.integers(1, 9))))
+    for number in range(count):
+        made = (_words, _words, _keys, _sum)[number % 4](rng, words)
+        yield Phrase(OUTSIDE, made)
+
+
+def _words(rng: np.random.Generator, words: Sequence[str]) -> str:
+    return " ".join(rng.choice(words, rng.integers(1, 9)))
+
+
+def _keys(rng: np.random.Generator, words: Sequence[str]) -> str:  # noqa: ARG001
+    keys = list("abcdefghijklmnopqrstuvwxyz0123456789.,;:!?-/()")
+    some = keys[: rng.integers(3, len(keys))] if rng.random() < 0.5 else keys[-20:]
+    return " ".join(
+        "".join(rng.choice(some, rng.integers(1, 12))) for _ in range(rng.integers(1, 4))
+    )
+
+
+def _sum(rng: np.random.Generator, words: Sequence[str]) -> str:  # noqa: ARG001
+    signs = ("+", "-", "*", "/", "x", "=", "plus", "minus", "times", "divided by", "percent of")
+    parts = [str(rng.integers(10 ** rng.integers(1, 5)))]
+    for _ in range(rng.integers(1, 4)):
+        parts += [str(rng.choice(signs)), str(rng.integers(10 ** rng.integers(1, 4)))]
+    return " ".join(parts)
 
 
 def _one(rng: np.random.Generator, alternatives: str) -> str:

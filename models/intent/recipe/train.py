@@ -1,51 +1,77 @@
-"""The network: vectors of word pieces, one layer over each, their mean and largest, and labels."""
+"""The network: the first layers of MiniLM, the mean of what they say of each piece, and labels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-HIDDEN = 256
-EPOCHS = 12
-BATCH = 128
+LAYERS = 2  # of MiniLM's six
+EPOCHS = 5
+BATCH = 32
+SORTED = 16  # batches that are cut of one sorted pile, so that texts of a batch are about as long
+RATES = (2.5e-4, 3e-3)  # of learning: MiniLM's weights, and the new layer
 WINDOW = 48  # tokens
+LOST = 0.05  # of the pieces, while learning, so that no single one decides
 
 
 class Intent(nn.Module):
-    """Ids and mask, int64 and float32 [texts, tokens] -> logits, float32 [texts, labels].
+    """Ids and mask, int64 [texts, tokens] -> logits, float32 [texts, labels].
 
     Args:
-        vectors: float32 [pieces, width], of each word piece; they are not trained.
+        folder: of all-MiniLM-L6-v2, as Hugging Face lays it out.
+        pieces: ids of the word pieces that are kept; theirs are the rows of the table of words.
         labels: how many.
     """
 
-    def __init__(self, vectors: NDArray[np.float32], labels: int) -> None:
+    def __init__(self, folder: Path, pieces: Sequence[int], labels: int) -> None:
+        from transformers import AutoModel
+
         super().__init__()
-        self.register_buffer("vectors", torch.from_numpy(vectors), persistent=False)
-        self.each = nn.Linear(vectors.shape[1], HIDDEN)
-        self.last = nn.Linear(2 * HIDDEN, labels)
-        self.drop = nn.Dropout(0.4)
+        self.encoder = AutoModel.from_pretrained(str(folder), local_files_only=True)
+        self.encoder.encoder.layer = self.encoder.encoder.layer[:LAYERS]
+        self.encoder.pooler = None
+        table = self.encoder.embeddings.word_embeddings
+        table.weight = nn.Parameter(table.weight[list(pieces)].clone())
+        self.drop = nn.Dropout(0.2)
+        self.last = nn.Linear(table.weight.shape[1], labels)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        there = mask[..., None]
-        seen = torch.relu(self.each(self.drop_words(self.vectors[ids]))) * there
-        mean = seen.sum(1) / there.sum(1)
-        return self.last(self.drop(torch.cat([mean, seen.amax(1)], 1)))
+        if self.training:
+            stay = torch.rand(ids.shape) > LOST
+            stay[:, 0] = True  # the mark of a text's beginning
+            mask = mask * stay
+        state = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        there = mask[..., None].float()
+        found: Tensor = self.last(self.drop((state * there).sum(1) / there.sum(1)))
+        return found
 
-    def drop_words(self, rows: Tensor) -> Tensor:
-        """Without a tenth of the words while learning, so that no single one decides."""
-        if not self.training:
-            return rows
-        return rows * (torch.rand(rows.shape[:2]) > 0.1)[..., None]
+
+class Texts:
+    """Texts by chance, as ids and labels' numbers; other ones in each epoch."""
+
+    def __init__(self, draw: Callable[[int], tuple[list[list[int]], NDArray[np.int64]]]) -> None:
+        self._draw = draw
+
+    def batches(self, epoch: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Ids, mask and labels of every batch, in an order by chance."""
+        ids, labels = self._draw(epoch)
+        found = []
+        for pile in torch.randperm(len(ids)).split(SORTED * BATCH):
+            rows = sorted(pile.tolist(), key=lambda n: len(ids[n]))
+            for at in range(0, len(rows), BATCH):
+                own = rows[at : at + BATCH]
+                found.append((*padded([ids[n] for n in own]), torch.from_numpy(labels[own])))
+        return [found[n] for n in torch.randperm(len(found)).tolist()]
 
 
 def padded(ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """Ids and mask of texts, cut at the window."""
     width = max(len(row) for row in ids)
     array = np.zeros((len(ids), width), np.int64)
-    mask = np.zeros((len(ids), width), np.float32)
+    mask = np.zeros((len(ids), width), np.int64)
     for number, row in enumerate(ids):
         array[number, : len(row)] = row
         mask[number, : len(row)] = 1
@@ -53,29 +79,41 @@ def padded(ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
 
 
 def train(
-    vectors: NDArray[np.float32],
-    ids: Sequence[Sequence[int]],
-    labels: NDArray[np.int64],
+    folder: Path,
+    pieces: Sequence[int],
+    labels: int,
+    texts: Texts,
     seed: int,
-    epochs: int = EPOCHS,
+    say: Callable[[str], None] = print,
 ) -> Intent:
     """Learn from texts and their labels' numbers."""
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True)
-    model = Intent(vectors, int(labels.max()) + 1)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.02)
-    steps = epochs * -(-len(ids) // BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
-    wanted = torch.from_numpy(labels)
+    model = Intent(folder, pieces, labels)
+    slow, fast = RATES
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": list(model.encoder.parameters()), "lr": slow},
+            {"params": list(model.last.parameters()), "lr": fast},
+        ],
+        weight_decay=0.01,
+    )
+    first = texts.batches(0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, list(RATES), total_steps=EPOCHS * len(first), pct_start=0.1
+    )
     model.train()
-    for _ in range(epochs):
-        for rows in torch.randperm(len(ids)).split(BATCH):
-            logits = model(*padded([ids[n] for n in rows.tolist()]))
-            loss = nn.functional.cross_entropy(logits, wanted[rows], label_smoothing=0.05)
+    for epoch in range(EPOCHS):
+        losses = []
+        for ids, mask, wanted in first if epoch == 0 else texts.batches(epoch):
+            loss = nn.functional.cross_entropy(model(ids, mask), wanted, label_smoothing=0.05)
             optimizer.zero_grad()
             loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             schedule.step()
+            losses.append(loss.item())
+        say(f"epoch {epoch + 1} of {EPOCHS}: loss {np.mean(losses):.3f}")
     return model.eval()
 
 

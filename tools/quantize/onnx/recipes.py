@@ -226,13 +226,13 @@ def check_calibration(samples: Samples, where: str) -> Samples:
 def quantizer() -> Iterator[None]:
     """Keep onnxruntime's quantizer from talking and from telling."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    level = logging.root.level
-    logging.root.setLevel(logging.ERROR)
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # whatever level its modules set when they are imported
     try:
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
             yield
     finally:
-        logging.root.setLevel(level)
+        logging.disable(before)
 
 
 def _has_weights(model: Any, kind: str) -> bool:
