@@ -5,7 +5,6 @@ import platform
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from importlib import metadata
 from pathlib import Path
 
 from agent.errors import AgentError, BadModel, BadRequest, NotAsGood
@@ -17,8 +16,9 @@ from tools.quantize.measure import measure
 from tools.quantize.package import Draft, check_identity, check_place, write_package
 from tools.quantize.progress import Display
 from tools.quantize.report import Figures, Outcome, Report, to_json
-from tools.quantize.work import WorkDirectory
+from tools.quantize.work import WorkDirectory, versions
 
+RUNTIMES = ("onnxruntime", "ai-edge-litert", "onnxruntime-genai", "ctranslate2")
 MOST_TRIED = 24  # models that `--auto` builds and judges
 
 
@@ -272,17 +272,7 @@ def machine() -> str:
         ),
         platform.machine(),
     )
-    return ", ".join([model, f"Python {platform.python_version()}", *_versions()])
-
-
-def _versions() -> Sequence[str]:
-    found = []
-    for name in ("onnxruntime", "ai-edge-litert", "onnxruntime-genai", "ctranslate2"):
-        try:
-            found.append(f"{name} {metadata.version(name)}")
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    return ", ".join([model, f"Python {platform.python_version()}", *versions(RUNTIMES)])
 
 
 def _package(bench: _Bench, goal: Goal, report: Report, source: str) -> None:

@@ -183,6 +183,26 @@ def test_weights_beside_the_graph_are_taken_in(
     assert [f.role for f in opened(tmp_path / "package").files] == ["model", "golden"]
 
 
+def test_other_weights_beside_the_same_graph_are_another_model(
+    edge_quantize: Run, labelled: Path, tmp_path: Path
+) -> None:
+    source, report = tmp_path / "folder" / "model.onnx", tmp_path / "report"
+    source.parent.mkdir()
+    onnx.save_model(
+        perceptron(), str(source), save_as_external_data=True, location="weights.bin",
+        size_threshold=0,
+    )  # fmt: skip
+    values = []
+    for _ in range(2):
+        edge_quantize("onnx", source, "--evaluate", labelled, "--report", report)
+        found = json.loads((report / "report.json").read_bytes())
+        values.append(found["original"]["scores"][0]["value"])
+        weights = source.with_name("weights.bin")
+        weights.write_bytes(bytes(weights.stat().st_size))
+    assert values[0] == 1.0
+    assert values[1] < 0.5
+
+
 # Bad input: what is wrong and what to do, and nothing half-written
 
 

@@ -67,10 +67,10 @@ def test_the_graph_computes_what_the_module_computes(
     from tools.quantize.onnx.export import find_builder, from_state_dict
     from tools.quantize.tensors.session import opened
 
-    path = from_state_dict(state_dict, f"{builder}:build", tmp_path / "work")
     module = find_builder(f"{builder}:build")()[0].eval()
     x = np.random.default_rng(0).standard_normal((5, 1, 8, 8)).astype(np.float32)
-    found = opened(Artifact(path.parent, {path.name: "model"}, "onnx")).run({"input": x})
+    with from_state_dict(state_dict, f"{builder}:build", tmp_path / "work") as path:
+        found = opened(Artifact(path.parent, {path.name: "model"}, "onnx")).run({"input": x})
     with torch.no_grad():
         np.testing.assert_allclose(found["output"], module(torch.from_numpy(x)), atol=1e-4)
 
@@ -95,6 +95,23 @@ def test_a_builder_that_does_not_fit(
     )  # fmt: skip
     assert says in done.stderr
     assert not (tmp_path / "package").exists()
+
+
+@pytest.mark.workstation
+def test_what_a_builder_reads_beside_itself_counts_and_the_same_export_resumes(
+    edge_quantize: Run, state_dict: Path, builder: Path, tmp_path: Path
+) -> None:
+    """A builder may do anything: only what it builds tells whether it has changed."""
+    slope = tmp_path / "slope.txt"
+    changed = BUILDER.replace("nn.ReLU(), nn.Flatten(),", "nn.LeakyReLU(slope()), nn.Flatten(),")
+    builder.write_text(f"{changed}\ndef slope():\n    return float(open({str(slope)!r}).read())\n")
+    counts = []
+    for text in ("0.1", "0.1", "0.9"):
+        slope.write_text(text)
+        edge_quantize("torch", state_dict, "--builder", f"{builder}:build")
+        works = [p for p in (tmp_path / "work").iterdir() if p.name.startswith("onnx-")]
+        counts.append(len([path for path in works if path.is_dir()]))
+    assert counts == [1, 1, 2]
 
 
 @pytest.mark.workstation

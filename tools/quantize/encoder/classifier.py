@@ -44,6 +44,9 @@ class ClassifierFamily(EncoderFamily):
     limits: str = ""
     tolerance: float = 0.5
 
+    def _judged_on(self) -> Sequence[object]:
+        return self.questions
+
     def evaluate(
         self,
         original: Artifact,  # noqa: ARG002

@@ -39,16 +39,16 @@ def encoder(source_path: Path, goal: Goal) -> None:
     labels = questions.labels_of(_read(folder / "config.json"))
     asked = questions.read(goal.evaluate, labels) if labels else []
     tokenizer = proof.check(folder, settings["max_tokens"])
-    path = export.from_transformers(folder, goal.work)
-    names = [spec.name for spec in source.specs(path)]
-    texts = samples(tokenizer, names)
-    graph = OnnxFamily(OnnxSource(path, texts, texts, task="embedding"))
-    family = EncoderFamily(graph, tokenizer, settings)
-    if labels:
-        said = {"labels": labels, "max_tokens": settings["max_tokens"]}
-        data = f"{len(asked)} labelled texts of {goal.evaluate}"
-        family = ClassifierFamily(graph, tokenizer, said, asked, data)
-    quantize(family, goal, str(source_path), "encoder")
+    with export.from_transformers(folder, goal.work) as path:
+        names = [spec.name for spec in source.specs(path)]
+        texts = samples(tokenizer, names)
+        graph = OnnxFamily(OnnxSource(path, texts, texts, task="embedding"))
+        family = EncoderFamily(graph, tokenizer, settings)
+        if labels:
+            said = {"labels": labels, "max_tokens": settings["max_tokens"]}
+            data = f"{len(asked)} labelled texts of {goal.evaluate}"
+            family = ClassifierFamily(graph, tokenizer, said, asked, data)
+        quantize(family, goal, str(source_path), "encoder")
 
 
 def settings_of(folder: Path) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from tools.quantize.family import (
 from tools.quantize.onnx.family import OnnxFamily
 from tools.quantize.onnx.recipes import DynamicInt8, Int4Weights
 from tools.quantize.tensors import session
+from tools.quantize.work import work_key
 
 METRIC = "spearman"
 BLOCK = 50  # texts between two looks at the progress
@@ -71,7 +72,11 @@ class EncoderFamily:
 
     @property
     def key(self) -> str:
-        return self.graph.key.replace("onnx-", "encoder-", 1)
+        return work_key("encoder", self.graph.key, self.tokenizer, self.settings, self._judged_on())
+
+    def _judged_on(self) -> Sequence[object]:
+        """All that is asked of the model: scores that are kept are of these."""
+        return pairs()
 
     def needs_bytes(self) -> int:
         return self.graph.needs_bytes()

@@ -1,6 +1,5 @@
 """A language model, with what is needed to judge what is made of it."""
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,8 @@ from tools.quantize.language.evaluation import agreement, first_tokens, opened, 
 from tools.quantize.language.recipes import LAYERS, RECIPES, TEXTS, artifact
 from tools.quantize.language.room import Shape, needed_mib
 from tools.quantize.language.tokenizer import control_tokens, prove
+from tools.quantize.package import digest
+from tools.quantize.work import work_key
 
 VERSION = 2  # of what is built here: work that was kept from another one is of no use
 FIRST = "first.json"  # first tokens of the float model's answers
@@ -68,12 +69,10 @@ class LanguageFamily:
 
     @property
     def key(self) -> str:
-        given = self._given
-        path = given.path.resolve()
-        files = [path] if path.is_file() else sorted(path.iterdir())
-        known = [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files if f.is_file()]
-        text = msgspec.json.encode([VERSION, str(path), known, self._judged])
-        return f"language-{hashlib.sha256(text).hexdigest()[:16]}"
+        path = self._given.path
+        files = [path] if path.is_file() else source.files(path)
+        known = [(file.name, digest(file)) for file in files]
+        return work_key("language", VERSION, known, self._judged)
 
     def needs_bytes(self) -> int:
         path = self._given.path

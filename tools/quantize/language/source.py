@@ -15,6 +15,7 @@ from tools.quantize.family import Progress
 from tools.quantize.language.tokenizer import mended
 
 TOKENIZER = "tokenizer.json"
+WEIGHTS = ".safetensors"
 RUNTIME_FILES = (
     "genai_config.json",
     TOKENIZER,
@@ -57,6 +58,12 @@ def check(source: Path) -> None:
         raise BadModel(f"it has no {TOKENIZER}", where=str(source), hint=hint)
 
 
+def files(folder: Path) -> list[Path]:
+    """What is read of a folder."""
+    kinds = {WEIGHTS, ".json", ".jinja", ".txt"}
+    return [file for file in sorted(folder.iterdir()) if file.suffix in kinds and file.is_file()]
+
+
 def staged(source: Path, folder: Path, progress: Progress) -> Path:
     """A Hugging Face folder with safetensors and a tokenizer that says what it does."""
     folder.mkdir(parents=True)
@@ -65,11 +72,11 @@ def staged(source: Path, folder: Path, progress: Progress) -> Path:
         hints = _from_gguf(source, folder)
     else:
         hints = Hints()
-        for file in source.iterdir():
-            if file.suffix in {".json", ".jinja", ".txt"}:
-                shutil.copyfile(file, folder / file.name)
-            elif file.suffix == ".safetensors":
+        for file in files(source):
+            if file.suffix == WEIGHTS:
                 (folder / file.name).symlink_to(file.resolve())
+            else:
+                shutil.copyfile(file, folder / file.name)
     path = folder / TOKENIZER
     path.write_bytes(mended(path.read_bytes(), pre=hints.pre, begins=hints.begins))
     return folder

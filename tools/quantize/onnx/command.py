@@ -1,6 +1,7 @@
 """`edge-quantize onnx` and `edge-quantize torch`."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +52,14 @@ def onnx(source_path: Path, goal: Goal, **options: Any) -> None:
     Without --out nothing is packaged: the report says what the recipe would give.
     """
     found = hub.folder(source_path, goal.work)
+    with _graph(found, goal.work) as path:
+        run(path, goal, str(source_path), "onnx", **options)
+
+
+def _graph(found: Path, work: Path) -> AbstractContextManager[Path]:
     if found.is_dir() and hub.is_transformers(found):
-        path = export.from_transformers(found, goal.work)
-    else:
-        path = source.find(found)
-    run(path, goal, str(source_path), "onnx", **options)
+        return export.from_transformers(found, work)
+    return nullcontext(source.find(found))
 
 
 @click.command()
@@ -70,8 +74,8 @@ def onnx(source_path: Path, goal: Goal, **options: Any) -> None:
 @graph_options
 def torch(weights: Path, builder: str, goal: Goal, **options: Any) -> None:
     """Quantize WEIGHTS, a torch state dict in safetensors, by way of ONNX."""
-    path = export.from_state_dict(weights, builder, goal.work)
-    run(path, goal, str(weights), "torch", **options)
+    with export.from_state_dict(weights, builder, goal.work) as path:
+        run(path, goal, str(weights), "torch", **options)
 
 
 def run(

@@ -1,15 +1,15 @@
 """From torch to an ONNX file: a state dict with a builder, or a Hugging Face folder.
 
-Needs the workstation extra. What was exported is kept in the work directory under the digest of what
-it was made of.
+Needs the workstation extra. What was exported is kept in the work directory, a folder's under the digest
+of what it was made of. A builder is code that may do anything: what it builds is exported each time, and
+kept under the digest of the result.
 """
 
-import hashlib
 import importlib
-import inspect
 import json
 import logging
 import os
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +22,7 @@ from agent.registry.layout import storage
 from tools.quantize import memory
 from tools.quantize.onnx.source import MODEL, refuse_pickle
 from tools.quantize.package import digest
+from tools.quantize.work import EXPORT, exported
 
 OPSET = 17  # the newest that every runtime of the fleet is sure to have
 COPIES = 4  # of the weights while exporting
@@ -30,8 +31,9 @@ TORCH = 700 * 2**20  # bytes that torch itself takes
 Builder = Callable[[], tuple[Any, Any]]
 
 
-def from_state_dict(weights: Path, builder: str, work: Path) -> Path:
-    """Export a torch module with its weights.
+@contextmanager
+def from_state_dict(weights: Path, builder: str, work: Path) -> Iterator[Path]:
+    """Export a torch module with its weights; the file stays for as long as it is held.
 
     Args:
         weights: a safetensors file with the state dict.
@@ -47,17 +49,26 @@ def from_state_dict(weights: Path, builder: str, work: Path) -> Path:
     refuse_pickle(weights)
     _torch()
     function = find_builder(builder)
-    code = inspect.getsourcefile(function)
-    made_of = digest(weights) + builder + (digest(Path(code)) if code else "")
-    return _once(work, made_of, lambda out: _export(weights, function, out))
+    with storage(work):
+        work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{EXPORT}-", dir=work) as half_made:
+        made = Path(half_made, MODEL)
+        _export(weights, function, made)
+        with exported(work, digest(made), MODEL, made.rename) as path:
+            yield path
 
 
-def from_transformers(folder: Path, work: Path) -> Path:
-    """Export a Hugging Face folder for the task that its configuration names. Raises as above."""
+@contextmanager
+def from_transformers(folder: Path, work: Path) -> Iterator[Path]:
+    """Export a Hugging Face folder for the task that its configuration names.
+
+    The file stays for as long as it is held. Raises as above.
+    """
     files = sorted([*folder.glob("*.safetensors"), folder / "config.json"])
-    made_of = "".join(digest(path) for path in files)
+    made_of = [(path.name, digest(path)) for path in files]
     _refuse_larger(sum(path.stat().st_size for path in files), folder)
-    return _once(work, made_of, lambda out: _export_folder(folder, out))
+    with exported(work, made_of, MODEL, lambda out: _export_folder(folder, out)) as path:
+        yield path
 
 
 def find_builder(name: str) -> Builder:
@@ -83,18 +94,6 @@ def _of_file(path: Path) -> Any:
     except SyntaxError as error:
         raise ImportError(f"{path}, line {error.lineno}: {error.msg}") from error
     return module
-
-
-def _once(work: Path, made_of: str, make: Callable[[Path], None]) -> Path:
-    place = work / f"export-{hashlib.sha256(made_of.encode()).hexdigest()[:24]}" / MODEL
-    if not place.exists():
-        half_made = place.with_name(f"half-{MODEL}")
-        with storage(place):
-            place.parent.mkdir(parents=True, exist_ok=True)
-            half_made.unlink(missing_ok=True)
-        make(half_made)
-        half_made.rename(place)
-    return place
 
 
 def _export(weights: Path, builder: Builder, out: Path) -> None:

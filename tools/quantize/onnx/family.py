@@ -1,6 +1,5 @@
 """An ONNX graph, with what is needed to judge what is made of it."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,10 +29,10 @@ from tools.quantize.onnx.recipes import (
     prepare,
 )
 from tools.quantize.onnx.slim import NAMED
-from tools.quantize.package import digest
 from tools.quantize.tensors import metrics, session
 from tools.quantize.tensors.describe import described
 from tools.quantize.tensors.samples import Samples
+from tools.quantize.work import work_key
 
 COPIES = 6  # of a model in memory at the peak: read, prepared, quantized, two sessions, activations
 RUNTIME = 300 * 2**20  # bytes that the libraries take
@@ -77,12 +76,9 @@ class OnnxFamily:
     def key(self) -> str:
         """Digest of the source, the sets and the options."""
         given = self.given
-        found = hashlib.sha256(digest(given.path).encode())
-        for samples in (given.evaluation, given.calibration):
-            found.update(samples.digest())
+        sets = [samples.digest() for samples in (given.evaluation, given.calibration)]
         options = (given.metric, given.output, given.per_channel, RECIPES)
-        found.update(repr(options).encode())
-        return f"onnx-{found.hexdigest()[:24]}"
+        return work_key("onnx", source.digests(given.path), sets, options)
 
     def needs_bytes(self) -> int:
         """A few copies of the weights, the sets, and the activations of the step that has most.

@@ -10,6 +10,7 @@ from agent.errors import BadModel, NotFound, TooLarge
 from agent.types import TensorSpec
 from tools.quantize.family import Artifact
 from tools.quantize.onnx.footprint import Footprint, footprint
+from tools.quantize.package import digest
 from tools.quantize.tensors.samples import Samples
 from tools.quantize.tensors.session import opened
 
@@ -65,18 +66,27 @@ def refuse_pickle(path: Path) -> None:
 
 def size(path: Path) -> int:
     """Bytes of a graph with the weights that it keeps beside itself."""
+    return sum(file.stat().st_size for file in files(path))
+
+
+def digests(path: Path) -> list[str]:
+    """SHA-256 of a graph and of each file of weights that it keeps beside itself."""
+    return [digest(file) for file in files(path)]
+
+
+def files(path: Path) -> list[Path]:
+    """A graph, and the files of weights that it keeps beside itself, as far as they are there."""
     import onnx
 
-    total: int = path.stat().st_size
-    if total > LARGEST:
-        return total
+    if path.stat().st_size > LARGEST:
+        return [path]
     try:
         graph = onnx.load_model(str(path), load_external_data=False).graph
     except Exception:  # noqa: BLE001 - `bring` says what is wrong with it
-        return total
+        return [path]
     places = {e.value for t in graph.initializer for e in t.external_data if e.key == "location"}
-    beside = [path.parent / place for place in places]
-    return total + sum(int(file.stat().st_size) for file in beside if file.is_file())
+    beside = [path.parent / place for place in sorted(places)]
+    return [path, *(file for file in beside if file.is_file())]
 
 
 def activations(path: Path, samples: Samples) -> Footprint:

@@ -63,10 +63,11 @@ class Samples:
 
     def digest(self) -> bytes:
         """SHA-256 of everything in it."""
-        found = hashlib.sha256(repr((sorted(self.inputs), tuple(self.slices))).encode())
+        found = hashlib.sha256(repr((list(self.inputs), tuple(self.slices))).encode())
         for array in (*self.inputs.values(), self.labels, self.targets):
+            head = None if array is None else (array.dtype.str, array.shape)
+            found.update(repr(head).encode())
             if array is not None:
-                found.update(repr((array.dtype.str, array.shape)).encode())
                 found.update(np.ascontiguousarray(array).tobytes())
         return found.digest()
 

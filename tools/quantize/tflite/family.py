@@ -1,6 +1,5 @@
 """A TensorFlow Lite file, judged against the float file of the same model."""
 
-import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from tools.quantize.tensors.sameness import NOT_SLIMMED, same_bits
 from tools.quantize.tensors.samples import Samples
 from tools.quantize.tflite import model
 from tools.quantize.tflite.slim import slimmed, with_float_weights
+from tools.quantize.work import work_key
 
 MODEL = "model.tflite"
 COPIES = 4
@@ -104,10 +104,8 @@ class TfliteFamily:
     @property
     def key(self) -> str:
         """Digest of the files, the set and the metric."""
-        found = hashlib.sha256(digest(self.quantized).encode() + self.metric.encode())
-        found.update(digest(self.reference).encode() if self.reference else b"")
-        found.update(self.evaluation.digest() + RECIPES.to_bytes())
-        return f"tflite-{found.hexdigest()[:24]}"
+        files = [digest(self.quantized), digest(self.reference) if self.reference else ""]
+        return work_key("tflite", files, self.evaluation.digest(), self.metric, RECIPES)
 
     def needs_bytes(self) -> int:
         """A few copies of the files, and the set."""

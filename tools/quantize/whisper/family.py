@@ -1,6 +1,5 @@
 """A Whisper, with what is needed to judge what is made of it."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,9 +17,11 @@ from tools.quantize.family import (
     Recipe,
     Score,
 )
+from tools.quantize.package import digest
 from tools.quantize.whisper import conversion, proof, source
 from tools.quantize.whisper.evaluation import Transcriber, word_errors
 from tools.quantize.whisper.recordings import Recordings, Samples
+from tools.quantize.work import work_key
 
 VERSION = 1  # of what is built here: work that was kept from another one is of no use
 RUNTIME = 2**30  # bytes that torch and the other libraries take
@@ -65,10 +66,9 @@ class WhisperFamily:
 
     @property
     def key(self) -> str:
-        files = [path for path in sorted(self._folder.resolve().iterdir()) if path.is_file()]
-        known = [[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in files]
-        text = msgspec.json.encode([VERSION, known, self._heard.digest, self._language])
-        return f"whisper-{hashlib.sha256(text).hexdigest()[:16]}"
+        files = [path for path in sorted(self._folder.iterdir()) if path.is_file()]
+        known = [(file.name, digest(file)) for file in files]
+        return work_key("whisper", VERSION, known, self._heard.digest, self._language)
 
     def needs_bytes(self) -> int:
         return RUNTIME + COPIES * 4 * source.count(self._folder)

@@ -1,16 +1,16 @@
 """What a classifier of texts is judged by."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from agent.errors import BadModel, BadPayload, BadRequest
 from agent.trust.manifest import parse_manifest
 from tests.support import tiny_classifier, tiny_encoder
+from tests.tools.quantize.conftest import Run
 from tools.quantize.encoder.classifier import ClassifierFamily, Question, calibration_error
-from tools.quantize.encoder.command import encoder
 from tools.quantize.encoder.questions import labels_of, read
 from tools.quantize.family import Artifact
 from tools.quantize.onnx.family import OnnxFamily, OnnxSource
@@ -67,22 +67,22 @@ def test_a_file_without_labelled_texts_is_refused(tmp_path: Path, text: str) -> 
         read(None, ["a", "b"])
 
 
-@pytest.mark.workstation
-@pytest.mark.timeout(300)
-def test_a_folder_becomes_a_classifier_that_a_device_would_install(tmp_path: Path) -> None:
-    pytest.importorskip("optimum")
-    from tokenizers import BertWordPieceTokenizer
-    from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "pump", "leaks", "hello"]
 
-    folder, asked, out = (tmp_path / name for name in ("bert", "asked.tsv", "made"))
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A classifier of three labels with random weights."""
+    pytest.importorskip("optimum")
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    torch.manual_seed(4)
+    folder = tmp_path / "bert"
     folder.mkdir()
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "pump", "leaks", "hello"]
-    vocabulary = folder / "vocab.txt"
-    vocabulary.write_text("\n".join(words))
-    BertTokenizer(str(vocabulary)).save_pretrained(folder)
-    BertWordPieceTokenizer(str(vocabulary)).save(str(folder / "tokenizer.json"))
+    tokenized(folder, WORDS)
     config = BertConfig(
-        vocab_size=len(words),
+        vocab_size=len(WORDS),
         hidden_size=32,
         num_hidden_layers=1,
         num_attention_heads=2,
@@ -91,18 +91,67 @@ def test_a_folder_becomes_a_classifier_that_a_device_would_install(tmp_path: Pat
         label2id={"greeting": 0, "fault": 1, "other": 2},
     )
     BertForSequenceClassification(config).save_pretrained(folder)
+    return folder
+
+
+def tokenized(folder: Path, words: list[str]) -> None:
+    """Put a tokenizer of these words into a folder."""
+    from tokenizers import BertWordPieceTokenizer
+    from transformers import BertTokenizer
+
+    vocabulary = folder / "vocab.txt"
+    vocabulary.write_text("\n".join(words))
+    BertTokenizer(str(vocabulary)).save_pretrained(folder)
+    BertWordPieceTokenizer(str(vocabulary)).save(str(folder / "tokenizer.json"))
+
+
+@pytest.mark.workstation
+@pytest.mark.timeout(300)
+def test_a_folder_becomes_a_classifier_that_a_device_would_install(
+    edge_quantize: Run, folder: Path, tmp_path: Path
+) -> None:
+    asked, out = tmp_path / "asked.tsv", tmp_path / "made"
     asked.write_text("greeting\thello\nfault\tthe pump leaks\nother\tthe\n")
-    done = CliRunner().invoke(
-        encoder,
-        [
-            *(str(folder), "--out", str(out), "--name", "tiny", "--license", "Apache-2.0"),
-            *("--evaluate", str(asked), "--work", str(tmp_path / "work")),
-        ],
-        catch_exceptions=False,
-    )
-    assert done.exit_code == 0
+    edge_quantize(
+        "encoder", folder, "--out", out, "--name", "tiny", "--license", "Apache-2.0",
+        "--evaluate", asked,
+    )  # fmt: skip
     manifest = parse_manifest((out / "model.toml").read_bytes())
     assert manifest.task == "text-classification"
     assert manifest.parameters["labels"] == ["greeting", "fault", "other"]
     slices = {metric.slice for metric in manifest.evaluation.metrics}
     assert slices >= {"all", "greeting", "fault", "other"}
+
+
+@pytest.mark.workstation
+@pytest.mark.timeout(300)
+def test_scores_are_of_the_set_that_is_named(
+    edge_quantize: Run, folder: Path, tmp_path: Path
+) -> None:
+    """Also when another set was asked about before, in the same work directory."""
+    few, many = tmp_path / "few.tsv", tmp_path / "many.tsv"
+    few.write_text("greeting\thello\nfault\tthe pump leaks\nother\tthe\n")
+    many.write_text("fault\tthe pump leaks\nfault\tleaks\n" * 3)
+    for asked, count, slices in ((few, 3, 3), (many, 6, 1), (few, 3, 3)):
+        report = tmp_path / "report"
+        done = edge_quantize("encoder", folder, "--evaluate", asked, "--report", report)
+        assert f"Judged on: {count} labelled texts of {asked}" in done.stdout
+        found = json.loads((report / "report.json").read_bytes())
+        for outcome in (found["original"], *found["tried"]):
+            accuracy = [s for s in outcome["scores"] if s["metric"] == "accuracy"]
+            assert accuracy[0]["count"] == count
+            assert len(accuracy) == 1 + slices
+
+
+@pytest.mark.workstation
+@pytest.mark.timeout(300)
+def test_the_tokenizer_that_is_packaged_is_the_one_of_the_folder(
+    edge_quantize: Run, folder: Path, tmp_path: Path
+) -> None:
+    """Also when the folder had another one before, of as many words."""
+    asked, out = tmp_path / "asked.tsv", tmp_path / "made"
+    asked.write_text("greeting\thello\nother\tthe\n")
+    for words in (WORDS, [*WORDS[:-1], "valve"]):
+        tokenized(folder, words)
+        edge_quantize("encoder", folder, "--evaluate", asked, "--out", out)
+        assert (out / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
