@@ -2,19 +2,38 @@
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 from agent.errors import TooLarge
 
 MIB = 2**20
+CGROUPS = Path("/sys/fs/cgroup")
+UNLIMITED = 2**63
+
+
+class _Files(NamedTuple):
+    """How one version of control groups calls its limit, what is used, and what could be given back."""
+
+    limit: str
+    used: str
+    reclaimable: str
+
+
+_FIRST = _Files("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+_SECOND = _Files("memory.max", "memory.current", "inactive_file")
 
 
 def available() -> int:
-    """Bytes that can be used without swapping: the kernel's estimate, or less by the cgroup's limit."""
+    """Bytes that can be used without swapping: the kernel's estimate, or less by a cgroup's limit."""
     fields = dict(
         line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines() if ":" in line
     )
     free = int(fields["MemAvailable"].split()[0]) * 1024
-    return min(free, _cgroup_left())
+    try:
+        own = Path("/proc/self/cgroup").read_text()
+    except OSError:
+        return free
+    return min(free, cgroup_left(own))
 
 
 def resident() -> int:
@@ -23,15 +42,50 @@ def resident() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def _cgroup_left() -> int:
-    """What the unified control group of this process leaves; unlimited where none is set."""
-    root = Path("/sys/fs/cgroup")
+def cgroup_left(own: str, root: Path = CGROUPS) -> int:
+    """What the control groups of a process leave: its own, and those that it is in; at most `UNLIMITED`.
+
+    Args:
+        own: text of its ``/proc/self/cgroup``.
+        root: where groups are mounted. In a container that may be the container's own group, and
+            paths that lead to it from outside are then not there: only what is there is read.
+    """
+    left = UNLIMITED
+    for line in own.splitlines():
+        number, controllers, path = line.split(":", 2)
+        if number == "0":  # version 2; where both are mounted, in a folder of its own
+            for base in (root, root / "unified"):
+                left = min(left, _least(base, path, _SECOND))
+        elif "memory" in controllers.split(","):
+            left = min(left, _least(root / "memory", path, _FIRST))
+    return left
+
+
+def _least(base: Path, path: str, files: _Files) -> int:
+    """The least that a group, or one that it is in, leaves."""
+    group = base / path.lstrip("/")
+    parents = [folder for folder in group.parents if folder.is_relative_to(base)]
+    return min(_left(folder, files) for folder in {group, *parents, base})
+
+
+def _left(group: Path, files: _Files) -> int:
     try:
-        limit = (root / "memory.max").read_text().strip()
-        used = int((root / "memory.current").read_text())
+        limit = (group / files.limit).read_text().strip()
+        used = int((group / files.used).read_text())
+        if limit == "max":
+            return UNLIMITED
+        return max(0, int(limit) - used + _reclaimable(group, files))
     except (OSError, ValueError):
-        return 2**63
-    return 2**63 if limit == "max" else max(0, int(limit) - used)
+        return UNLIMITED
+
+
+def _reclaimable(group: Path, files: _Files) -> int:
+    """Bytes of files that were read and are not in use: the kernel takes them back before it refuses."""
+    try:
+        fields = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return int(fields[files.reclaimable])
+    except (OSError, ValueError, KeyError):
+        return 0
 
 
 def refuse_more_than(free: int, needed: int, source: str) -> None:

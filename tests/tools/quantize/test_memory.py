@@ -11,6 +11,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from tests.tools.quantize.conftest import model_of
+from tools.quantize.memory import UNLIMITED, cgroup_left
 from tools.quantize.onnx.footprint import footprint
 
 CHANNELS, SIDE, LAYERS = 16, 160, 6
@@ -79,3 +80,60 @@ def test_a_calibration_stays_within_what_was_stated(
     assert stated is not None
     peak = int(run.stdout.splitlines()[-1]) / 1024
     assert peak <= int(stated[1]) <= margin * peak
+
+
+def group(folder: Path, limit: object, used: int, cache: int = 0) -> None:
+    """A control group of version 2."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "memory.max").write_text(f"{limit}\n")
+    (folder / "memory.current").write_text(f"{used}\n")
+    (folder / "memory.stat").write_text(f"anon {used - cache}\ninactive_file {cache}\n")
+
+
+OWN = "0::/work.slice/a.service\n"
+
+
+def test_the_smallest_limit_on_the_way_up_counts(tmp_path: Path) -> None:
+    inner = tmp_path / "work.slice" / "a.service"
+    inner.mkdir(parents=True)
+    assert cgroup_left(OWN, tmp_path) == UNLIMITED
+    group(inner, 1000, 100)
+    assert cgroup_left(OWN, tmp_path) == 900
+    group(inner.parent, 800, 300)
+    assert cgroup_left(OWN, tmp_path) == 500
+    group(tmp_path, 400, 390)  # as a container sees its own
+    assert cgroup_left(OWN, tmp_path) == 10
+    group(tmp_path, "max", 390)
+    group(tmp_path / "work.slice" / "b.service", 1, 1)  # no one's parent
+    assert cgroup_left(OWN, tmp_path) == 500
+
+
+def test_files_that_were_read_do_not_fill_a_group(tmp_path: Path) -> None:
+    group(tmp_path / "work.slice" / "a.service", 1000, 900, 600)
+    assert cgroup_left(OWN, tmp_path) == 700
+
+
+def test_a_group_over_its_limit_leaves_nothing(tmp_path: Path) -> None:
+    group(tmp_path / "work.slice" / "a.service", 1000, 1100)
+    assert cgroup_left(OWN, tmp_path) == 0
+
+
+def test_a_path_that_leads_out_of_what_is_mounted_finds_the_root(tmp_path: Path) -> None:
+    group(tmp_path / "mounted", 1000, 100)
+    for own in ("0::/docker/0123\n", "0::/\n", "0::/../../other\n"):
+        assert cgroup_left(own, tmp_path / "mounted") == 900
+
+
+def test_the_first_version_of_groups_is_read_too(tmp_path: Path) -> None:
+    own = "9:name=systemd:/a\n4:cpu,memory:/a/b\n0::/\n"
+    for path, limit in (("a", 700), ("a/b", 9223372036854771712)):
+        folder = tmp_path / "memory" / path
+        folder.mkdir(parents=True)
+        (folder / "memory.limit_in_bytes").write_text(f"{limit}\n")
+        (folder / "memory.usage_in_bytes").write_text("300\n")
+        (folder / "memory.stat").write_text("cache 50\ntotal_inactive_file 50\n")
+    assert cgroup_left(own, tmp_path) == 450
+
+
+def test_what_this_machine_says_is_read() -> None:
+    assert 0 <= cgroup_left(Path("/proc/self/cgroup").read_text()) <= UNLIMITED
