@@ -21,7 +21,7 @@ def test_a_state_dict(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="needs the workstation's environment")
     from safetensors.torch import save_file
 
-    from tools.quantize.onnx.export import find_builder
+    from tools.quantize.onnx.builder import find_builder
 
     builder = tmp_path / "network.py"
     builder.write_text(BUILDER)

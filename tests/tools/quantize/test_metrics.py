@@ -46,7 +46,7 @@ def test_a_model_agrees_with_itself() -> None:
     ("samples", "shape", "first"),
     [
         (Samples({"x": X}, labels=np.zeros(64, int)), (4,), "accuracy"),
-        (Samples({"x": X}, targets=np.zeros(64)), (4,), "mean absolute error"),
+        (Samples({"x": X}, targets=np.zeros((64, 4))), (4,), "mean absolute error"),
         (Samples({"x": X}), (4,), "agreement with the float model"),
         (Samples({"x": X}), (INPUTS,), "cosine similarity to the float model"),
         (Samples({"x": X}), (8, 8), "cosine similarity to the float model"),

@@ -74,6 +74,34 @@ def test_a_table_that_does_not_fit(tmp_path: Path, content: str) -> None:
         read_samples(tmp_path / "set.csv", [SPEC])
 
 
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "set.csv: the first line names no column"),
+        ("a,b,c,d\n", "set.csv: there are no samples"),
+        ("a,b,c,d\n1,2,3,4\n\n1,2,3\n", "set.csv, line 4: 3 values for 4 columns"),
+        ("a,b,c,d\n1,2,3,4,5\n", "set.csv, line 2: 5 values for 4 columns"),
+        ("a,b,c,d\n1,2,3,4\n1,x,3,4\n", 'set.csv, line 3, column "b": no number: "x"'),
+        ("a,b,c,d,label\n1,2,3,4,1.5\n", 'line 2, column "label": no integer: "1.5"'),
+        (f"a,b,c,d,label\n1,2,3,4,{10**30}\n", 'column "label": no integer'),
+        (f"a,b,c,d\n1,2,3,{'4' * 200_000}\n", "cannot be read as a table"),
+        ("a,b,c,d,target\n1,2,3,4,nan\n", "targets: holds values that are not finite"),
+    ],
+)
+def test_what_is_wrong_in_a_table_is_named_with_its_line(
+    tmp_path: Path, content: str, says: str
+) -> None:
+    (tmp_path / "set.csv").write_text(content)
+    with pytest.raises(BadPayload) as refused:
+        read_samples(tmp_path / "set.csv", [SPEC])
+    assert says in str(refused.value)
+
+
+def test_lines_without_anything_are_no_samples(tmp_path: Path) -> None:
+    (tmp_path / "set.csv").write_text("a,b,c,d\n\n1,2,3,4\n\n")
+    assert len(read_samples(tmp_path / "set.csv", [SPEC])) == 1
+
+
 def test_a_set_for_one_input_does_not_do_for_two(tmp_path: Path) -> None:
     (tmp_path / "set.csv").write_text("a\n1\n")
     other = TensorSpec("y", "FP32", (-1, 1))

@@ -74,6 +74,7 @@ def test_a_file_that_is_no_model(edge_quantize: Run, tmp_path: Path, content: by
     (tmp_path / "broken.tflite").write_bytes(content)
     done = edge_quantize("tflite", tmp_path / "broken.tflite", status=2)
     assert "[model.invalid]" in done.stderr
+    assert str(tmp_path / "broken.tflite") in done.stderr
 
 
 def test_the_float_file_of_another_model_is_not_compared_with(

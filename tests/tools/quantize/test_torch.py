@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agent.errors import BadRequest
 from agent.registry.trial import try_model
 from agent.trust.manifest import parse_manifest
 from tests.tools.quantize.conftest import Run
+from tools.quantize.onnx.builder import find_builder
 
 BUILDER = """
 import torch
@@ -32,8 +34,6 @@ def builder(tmp_path: Path) -> Path:
 @pytest.fixture
 def state_dict(tmp_path: Path, builder: Path) -> Path:
     from safetensors.torch import save_file
-
-    from tools.quantize.onnx.export import find_builder
 
     path = tmp_path / "network.safetensors"
     save_file(find_builder(f"{builder}:build")()[0].state_dict(), str(path))
@@ -64,7 +64,7 @@ def test_the_graph_computes_what_the_module_computes(
     import torch
 
     from tools.quantize.family import Artifact
-    from tools.quantize.onnx.export import find_builder, from_state_dict
+    from tools.quantize.onnx.export import from_state_dict
     from tools.quantize.tensors.session import opened
 
     module = find_builder(f"{builder}:build")()[0].eval()
@@ -95,6 +95,53 @@ def test_a_builder_that_does_not_fit(
     )  # fmt: skip
     assert says in done.stderr
     assert not (tmp_path / "package").exists()
+
+
+RETURNS = "return nn.Sequential(*layers), torch.zeros(1, 1, 8, 8)"
+
+
+@pytest.mark.workstation
+@pytest.mark.parametrize(
+    ("returns", "says"),
+    [
+        ("return nn.Sequential(*layers)", "network.py:build: the builder returned Sequential"),
+        ("return 3, torch.zeros(1)", "the builder returned (int, Tensor)"),
+        ("return nn.Sequential(*layers), 8", "the builder returned (Sequential, int)"),
+        ("pass", "the builder returned nothing"),
+        ("len(3)", "network.py:build, line 9: the builder raised TypeError: object of type 'int'"),
+        ("raise ValueError('no such size')", "line 9: the builder raised ValueError: no such size"),
+        ("assert False", "line 9: the builder raised AssertionError"),
+        (RETURNS.replace("8, 8", "9, 9"), "network.py:build: cannot be exported: RuntimeError"),
+    ],
+)
+def test_a_builder_that_fails_is_named_with_its_line(
+    edge_quantize: Run, state_dict: Path, builder: Path, returns: str, says: str
+) -> None:
+    builder.write_text(BUILDER.replace(RETURNS, returns))
+    done = edge_quantize("torch", state_dict, "--builder", f"{builder}:build", status=2)
+    assert says in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("x = 1\ny = 1 / 0\n", "network.py:build, line 2: no such builder: its file raises Zero"),
+        ("def build(:\n", "network.py, line 1"),
+        ("build = 3\n", 'there is no function "build"'),
+    ],
+)
+def test_a_builders_file_that_fails_is_named_with_its_line(
+    builder: Path, text: str, says: str
+) -> None:
+    builder.write_text(text)
+    with pytest.raises(BadRequest) as refused:
+        find_builder(f"{builder}:build")
+    assert says in str(refused.value)
+
+
+def test_a_builder_without_a_file_is_refused() -> None:
+    with pytest.raises(BadRequest, match="no file is named"):
+        find_builder("build")
 
 
 @pytest.mark.workstation

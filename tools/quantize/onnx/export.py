@@ -5,21 +5,20 @@ of what it was made of. A builder is code that may do anything: what it builds i
 kept under the digest of the result.
 """
 
-import importlib
 import json
 import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from agent.errors import BadModel, BadRequest, EngineMissing
+from agent.errors import BadModel, EngineMissing
 from agent.registry.layout import storage
 from tools.quantize import memory
+from tools.quantize.onnx.builder import Builder, built, file_of, find_builder, place_of, said
 from tools.quantize.onnx.source import MODEL, refuse_pickle
 from tools.quantize.package import digest
 from tools.quantize.work import EXPORT, exported
@@ -27,8 +26,6 @@ from tools.quantize.work import EXPORT, exported
 OPSET = 17  # the newest that every runtime of the fleet is sure to have
 COPIES = 4  # of the weights while exporting
 TORCH = 700 * 2**20  # bytes that torch itself takes
-
-Builder = Callable[[], tuple[Any, Any]]
 
 
 @contextmanager
@@ -42,8 +39,9 @@ def from_state_dict(weights: Path, builder: str, work: Path) -> Iterator[Path]:
         work: the work directory.
 
     Raises:
-        BadModel: a pickle, no safetensors, or weights that are not this module's.
-        BadRequest: there is no such builder.
+        BadModel: a pickle, no safetensors, weights that are not this module's, or a module that
+            cannot be exported.
+        BadRequest: there is no such builder, or it raises an error or returns something else.
         EngineMissing: torch is not installed.
     """
     refuse_pickle(weights)
@@ -53,7 +51,7 @@ def from_state_dict(weights: Path, builder: str, work: Path) -> Iterator[Path]:
         work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f"{EXPORT}-", dir=work) as half_made:
         made = Path(half_made, MODEL)
-        _export(weights, function, made)
+        _export(weights, function, builder, made)
         with exported(work, digest(made), MODEL, made.rename) as path:
             yield path
 
@@ -71,37 +69,19 @@ def from_transformers(folder: Path, work: Path) -> Iterator[Path]:
         yield path
 
 
-def find_builder(name: str) -> Builder:
-    """The function that a name leads to. Raises BadRequest."""
-    module, _, attribute = name.rpartition(":")
-    try:
-        loaded = (
-            _of_file(Path(module)) if module.endswith(".py") else importlib.import_module(module)
-        )
-        builder: Builder = getattr(loaded, attribute)
-    except (ImportError, AttributeError, ValueError, OSError) as error:
-        hint = "Write module:function or file.py:function"
-        raise BadRequest(f"no such builder: {error}", where=name, hint=hint) from error
-    return builder
-
-
-def _of_file(path: Path) -> Any:
-    """A file as a module. Compiled anew: kept bytecode is told from old by the second it was made in."""
-    module = ModuleType(path.stem)
-    module.__file__ = str(path)
-    try:
-        exec(compile(path.read_bytes(), str(path), "exec"), vars(module))  # noqa: S102 - the user's own
-    except SyntaxError as error:
-        raise ImportError(f"{path}, line {error.lineno}: {error.msg}") from error
-    return module
-
-
-def _export(weights: Path, builder: Builder, out: Path) -> None:
+def _export(weights: Path, builder: Builder, name: str, out: Path) -> None:
     _refuse_larger(weights.stat().st_size, weights)
-    torch = _torch()
-    module, example = builder()
+    module, example = built(builder, name)
     _fill(module, weights)
-    module.eval()
+    try:
+        _trace(module.eval(), example, out)
+    except Exception as error:  # the module's own code runs here, and raises whatever it likes
+        where = place_of(error, name, file_of(builder))
+        raise BadModel(f"cannot be exported: {said(error)}", where=where) from error
+
+
+def _trace(module: Any, example: Any, out: Path) -> None:
+    torch = _torch()
     named = dict(example) if isinstance(example, Mapping) else {"input": example}
     as_keywords = isinstance(example, Mapping)
     with torch.no_grad(), warnings.catch_warnings():

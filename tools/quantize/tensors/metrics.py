@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.errors import BadRequest
+from agent.errors import BadPayload, BadRequest
 from tools.quantize.family import Score
 from tools.quantize.tensors.samples import Samples
 
@@ -79,9 +79,15 @@ def chosen(samples: Samples, sample_output: tuple[int, ...], asked: str = "") ->
 
     Raises:
         BadRequest: the metric is unknown, or needs labels or targets that the set lacks.
+        BadPayload: labels or targets are not of such an output.
     """
-    if asked:
-        return [_allowed(asked, samples)]
+    names = [_allowed(asked, samples)] if asked else _by_default(samples, sample_output)
+    for name in names:
+        _check_fits(name, samples, sample_output)
+    return names
+
+
+def _by_default(samples: Samples, sample_output: tuple[int, ...]) -> list[str]:
     if samples.labels is not None:
         return ["accuracy", "agreement with the float model"]
     if samples.targets is not None:
@@ -91,6 +97,29 @@ def chosen(samples: Samples, sample_output: tuple[int, ...], asked: str = "") ->
     same_as_input = any(a.shape[1:] == sample_output for a in samples.inputs.values())
     similar = "cosine similarity to the float model"
     return ["agreement with the float model", similar] if row and not same_as_input else [similar]
+
+
+def _check_fits(name: str, samples: Samples, sample_output: tuple[int, ...]) -> None:
+    """See that a metric compares like with like; NumPy would repeat what is too short."""
+    size = int(np.prod(sample_output))
+    origin = samples.origin or "the evaluation set"
+    if name == "accuracy" and samples.labels is not None:
+        classes = max(size, 2)  # a single output decides by its sign
+        least, most = int(samples.labels.min()), int(samples.labels.max())
+        if least < 0 or most >= classes:
+            message = f"labels from {least} to {most}, the model knows classes 0 to {classes - 1}"
+            raise BadPayload(message, where=f"{origin}: labels")
+    if name == "mean absolute error" and samples.targets is not None:
+        _check_size(samples.targets.shape[1:], sample_output, f"{origin}: targets")
+    if name == "reconstruction error":
+        given, array = next(iter(samples.inputs.items()))
+        _check_size(array.shape[1:], sample_output, f"{origin}: {given}")
+
+
+def _check_size(found: tuple[int, ...], wanted: tuple[int, ...], where: str) -> None:
+    if int(np.prod(found)) != int(np.prod(wanted)):
+        message = f"shape {list(found)} for each sample, the output's is {list(wanted)}"
+        raise BadPayload(message, where=where)
 
 
 def _allowed(asked: str, samples: Samples) -> str:

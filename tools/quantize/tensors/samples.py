@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from agent.engines.base import NUMPY_DTYPES, dtype_name
 from agent.errors import BadPayload, NotFound
 from agent.types import Array, TensorSpec
+from tools.quantize.tensors import tables
 
 MAX_SAMPLES = 1_000_000
 MAX_SET_BYTES = 4 * 2**30  # of all samples together
@@ -45,6 +46,7 @@ class Samples:
         targets: real values [n, ...]; None where there are none.
         slices: text [n], the group that a sample belongs to; empty where there are none.
         about: one sentence for the report and the evaluation card.
+        origin: the file or folder that errors name; empty where there is none.
     """
 
     inputs: Mapping[str, Array]
@@ -52,6 +54,7 @@ class Samples:
     targets: NDArray[np.float64] | None = None
     slices: Sequence[str] = field(default_factory=tuple)
     about: str = ""
+    origin: str = ""
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
@@ -210,42 +213,41 @@ def _of_arrays(arrays: dict[str, Array], specs: Sequence[TensorSpec], path: Path
         what = f'no array "{missing[0]}"' if missing else f'unknown array "{unknown[0]}"'
         names = ", ".join(spec.name for spec in specs)
         raise BadPayload(what, where=str(path), hint=f"The inputs are: {names}")
+    _check_each_sample(arrays, path)
     labels, targets = arrays.get("labels"), arrays.get("targets")
     return Samples(
         {spec.name: arrays[spec.name] for spec in specs},
-        None if labels is None else _integers(labels, path),
+        None if labels is None else labels.astype(np.int64),
         None if targets is None else targets.astype(np.float64),
         [str(text) for text in arrays.get("slices", ())],
     )
 
 
-def _integers(labels: Array, path: Path) -> NDArray[np.int64]:
-    if labels.dtype.kind not in "iub" or labels.ndim != 1:
-        raise BadPayload("expected integers, one for each sample", where=f"{path}: labels")
-    return labels.astype(np.int64)
+#: What arrays beside the inputs hold: kinds of dtype, most axes, and in words.
+_BESIDE: Mapping[str, tuple[str, int, str]] = {
+    "labels": ("iub", 1, "an integer"),
+    "targets": ("fiub", 64, "real values"),
+    "slices": ("USiub", 1, "a text"),
+}
+
+
+def _check_each_sample(arrays: Mapping[str, Array], path: Path) -> None:
+    for name, array in arrays.items():
+        kinds, axes, what = _BESIDE.get(name, (array.dtype.kind, 64, "values"))
+        if array.dtype.kind not in kinds or not 1 <= array.ndim <= axes:
+            found = f"{array.dtype} of shape {list(array.shape)}"
+            message = f"expected {what} for each sample, found {found}"
+            raise BadPayload(message, where=f"{path}: {name}")
 
 
 def _read_csv(path: Path, spec: TensorSpec) -> Samples:
-    try:
-        with path.open(newline="") as file:
-            head, *rows = list(csv.reader(file))
-        columns = {
-            name: [row[index] for row in rows] for index, name in enumerate(map(str.strip, head))
-        }
-        values = [v for name, v in columns.items() if name not in ("label", "target", "slice")]
-        table = np.array(values, dtype=np.float64).T
-        labels = np.array(columns["label"], dtype=np.int64) if "label" in columns else None
-        targets = np.array(columns["target"], dtype=np.float64) if "target" in columns else None
-    except (OSError, ValueError, IndexError) as error:
-        raise BadPayload(
-            f"cannot be read as a table of numbers: {error}", where=str(path)
-        ) from error
+    table = tables.read(path)
+    count, found = table.values.shape
     wanted = math.prod(sample_shape(spec))
-    if table.ndim != 2 or table.shape[1] != wanted:
-        found = table.shape[-1] if table.ndim == 2 else 0
+    if found != wanted:
         raise BadPayload(f"{found} columns of values, {wanted} are needed", where=str(path))
-    inputs = table.reshape(-1, *sample_shape(spec)).astype(NUMPY_DTYPES[spec.dtype])
-    return Samples({spec.name: inputs}, labels, targets, columns.get("slice", ()))
+    inputs = table.values.reshape(count, *sample_shape(spec)).astype(NUMPY_DTYPES[spec.dtype])
+    return Samples({spec.name: inputs}, table.labels, table.targets, table.slices)
 
 
 def _read_folder(path: Path, spec: TensorSpec) -> Samples:
@@ -304,14 +306,23 @@ def _one(file: Path, spec: TensorSpec) -> Array:
 
 def _checked(samples: Samples, specs: Sequence[TensorSpec], path: Path) -> Samples:
     about = samples.about or f"{len(samples)} samples of {path.name}"
-    lengths = {len(array) for array in samples.inputs.values()}
-    for part in (samples.labels, samples.targets, samples.slices or None):
-        lengths |= set() if part is None else {len(part)}
-    if len(lengths) != 1 or lengths == {0}:
-        raise BadPayload(f"expected as many of each: {sorted(lengths)} were found", where=str(path))
+    beside = {
+        "labels": samples.labels,
+        "targets": samples.targets,
+        "slices": samples.slices or None,
+    }
+    parts = {**samples.inputs, **{n: part for n, part in beside.items() if part is not None}}
+    counts = {name: len(part) for name, part in parts.items()}
+    if len(set(counts.values())) != 1:
+        found = ", ".join(f"{count} of {name}" for name, count in counts.items())
+        raise BadPayload(f"expected as many of each, found {found}", where=str(path))
+    if not len(samples):
+        raise BadPayload("there are no samples", where=str(path))
     for spec in specs:
         _check_array(spec, samples.inputs[spec.name], path)
-    return replace(samples, about=about)
+    if samples.targets is not None and not np.isfinite(samples.targets).all():
+        raise BadPayload("holds values that are not finite", where=f"{path}: targets")
+    return replace(samples, about=about, origin=str(path))
 
 
 def _check_array(spec: TensorSpec, array: Array, path: Path) -> None:

@@ -1,6 +1,7 @@
 """Running a tensor model over a set, in real values whatever it stores."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 from agent.engines.base import NUMPY_DTYPES, EngineOptions, Session
 from agent.engines.catalog import load_session
 from agent.engines.quantization import dequantize, quantize
-from agent.errors import BadRequest
+from agent.errors import BadModel, BadRequest
 from agent.types import Array, Tensors, TensorSpec
 from tools.quantize.arrays import archived
 from tools.quantize.family import Artifact, Probe, Progress
@@ -21,15 +22,18 @@ def opened(artifact: Artifact, threads: int = 1) -> Session:
     """The model in the engine that devices use. Raises BadModel, EngineMissing."""
     files = {path: (artifact.directory / path).read_bytes() for path in artifact.files}
     name = next(path for path, role in artifact.files.items() if role == "model")
-    return load_session(
-        artifact.engine, files[name], EngineOptions(threads, files, artifact.parameters)
-    )
+    options = EngineOptions(threads, files, artifact.parameters)
+    try:
+        return load_session(artifact.engine, files[name], options)
+    except BadModel as error:  # an engine is given bytes and knows no file
+        place = ": ".join(filter(None, [str(artifact.model), error.where]))
+        raise BadModel(error.message, where=place, hint=error.hint) from error
 
 
 def real_values(samples: Samples, specs: Sequence[TensorSpec]) -> Samples:
     """The set with stored integers turned into what they stand for, by the specs that store them."""
     inputs = {spec.name: _real(samples.inputs[spec.name], spec) for spec in specs}
-    return Samples(inputs, samples.labels, samples.targets, samples.slices, samples.about)
+    return replace(samples, inputs=inputs)
 
 
 def _real(array: Array, spec: TensorSpec) -> Array:

@@ -106,6 +106,8 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _samples(path: Path, where: str) -> Samples:
+    if not path.exists():
+        raise BadPayload(f"there is no file {path}", where=where)
     hint = f"Convert it: ffmpeg -i IN -ac 1 -ar {RATE} -sample_fmt s16 OUT.wav"
     try:
         with wave.open(str(path), "rb") as file:

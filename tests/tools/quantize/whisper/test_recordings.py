@@ -68,7 +68,7 @@ def test_another_sound_or_word_is_another_set(tmp_path: Path) -> None:
         ({"audio": "a.wav"}, "text"),
         ({**GOOD, "text": "…"}, "no word"),
         ({**GOOD, "other": 1}, "other"),
-        ({**GOOD, "audio": "none.wav"}, "cannot be read"),
+        ({**GOOD, "audio": "none.wav"}, "there is no file"),
         ({**GOOD, "audio": "text.wav"}, "cannot be read"),
         ({**GOOD, "audio": "."}, "cannot be read"),
         ({**GOOD, "audio": "stereo.wav"}, "2 channel"),
@@ -92,6 +92,8 @@ def test_what_is_no_recording_is_refused_by_its_line(
         read(listed(tmp_path, GOOD, line))
     assert "line 2" in str(refused.value)
     assert said in str(refused.value)
+    if said == "there is no file":
+        assert not refused.value.hint  # nothing to convert
 
 
 def test_a_window_of_sound_is_taken_and_a_sample_more_is_not(tmp_path: Path) -> None:
