@@ -9,19 +9,35 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from agent.engines.genai import GenAiSession
 from agent.engines.generation import ChatMessage, GenerationRequest, Piece, Sampling
-from tools.quantize.family import Progress
+from agent.registry.layout import write_atomically
+from tools.quantize.family import Artifact, Progress
+from tools.quantize.language.evaluation import opened
 from tools.quantize.language.graph import matrices
 from tools.quantize.language.texts import calibration_beginnings, calibration_prompts
 
+TEXTS = "calibration.json"  # token ids beside the float graph
 ANSWER = 96  # tokens that the model writes to each request
 SEED = 11
 
 Curvatures = Mapping[str, NDArray[np.float32]]
+
+
+def texts(original: Artifact, progress: Progress) -> list[list[int]]:
+    """What the float model wrote, token ids; it writes when they are asked for first, in minutes."""
+    path = original.directory / TEXTS
+    if not path.exists():
+        session = opened(original)
+        try:
+            write_atomically(path, msgspec.json.encode(written(session, progress)))
+        finally:
+            session.close()
+    return msgspec.json.decode(path.read_bytes(), type=list[list[int]])
 
 
 def written(session: GenAiSession, progress: Progress) -> list[list[int]]:

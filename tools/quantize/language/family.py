@@ -22,9 +22,8 @@ from tools.quantize.family import (
     Score,
 )
 from tools.quantize.language import fitting, judged, source
-from tools.quantize.language.calibration import written
 from tools.quantize.language.evaluation import agreement, first_tokens, opened, perplexity
-from tools.quantize.language.recipes import LAYERS, RECIPES, TEXTS, artifact
+from tools.quantize.language.recipes import LAYERS, RECIPES, artifact
 from tools.quantize.language.room import Shape, needed_mib
 from tools.quantize.language.tokenizer import control_tokens, prove
 from tools.quantize.package import digest
@@ -88,10 +87,8 @@ class LanguageFamily:
         session = opened(made)
         try:
             _prove(session, (directory / source.TOKENIZER).read_bytes())
-            texts = written(session, progress)
         finally:
             session.close()
-        (directory / TEXTS).write_bytes(msgspec.json.encode(texts))
         return made
 
     def recipes(self) -> Sequence[Recipe]:

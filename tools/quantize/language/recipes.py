@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from tools.quantize.family import Artifact, LayerError, Progress, Role
 from tools.quantize.language import graph
-from tools.quantize.language.calibration import curvatures, input_names
+from tools.quantize.language.calibration import curvatures, input_names, texts
 from tools.quantize.language.source import RUNTIME_FILES
 from tools.quantize.language.weights import Blocks, Floats, compensated, nearest, shifted
 
-TEXTS = "calibration.json"  # token ids beside the float graph
 LAYERS = "layers.json"
 ENDS = frozenset({graph.HEAD, graph.EMBEDDING})
 # Offsets there gain half a percent of perplexity, and cost time and the closest answers (ADR 0079).
@@ -54,8 +53,10 @@ class Weights:
 
     def build(self, original: Artifact, directory: Path, progress: Progress) -> Artifact:
         """The model with its matrices quantized. Raises BadModel."""
-        maker = _Maker(self, _curvatures(original, progress) if self.fitted else {})
+        maker = _Maker(self)
         if self.fitted:
+            written = texts(original, progress)
+            maker.curvatures = curvatures(original.directory, written, progress)
             maker.inputs = input_names(original.directory)
         graph.quantized(original.directory, directory, maker)
         (directory / LAYERS).write_bytes(msgspec.json.encode(maker.errors))
@@ -92,7 +93,7 @@ class _Maker:
     """Quantizes one matrix after the other, and notes what was lost."""
 
     recipe: Weights
-    curvatures: Mapping[str, NDArray[np.float32]]
+    curvatures: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
     errors: list[LayerError] = field(default_factory=list)
 
@@ -119,11 +120,6 @@ class _Maker:
         """Weights of 8 bits that share a scale."""
         block = self.recipe.head_block if node in ENDS else 32
         return 32 if length % block else block
-
-
-def _curvatures(original: Artifact, progress: Progress) -> Mapping[str, NDArray[np.float32]]:
-    texts = msgspec.json.decode((original.directory / TEXTS).read_bytes(), type=list[list[int]])
-    return curvatures(original.directory, texts, progress)
 
 
 def _packed(original: Artifact, directory: Path, notes: Sequence[str]) -> Artifact:

@@ -13,8 +13,8 @@ from agent.errors import BadModel
 from tests.support import tiny_language
 from tools.quantize.family import Artifact
 from tools.quantize.language import graph
-from tools.quantize.language.calibration import curvatures
-from tools.quantize.language.recipes import RECIPES, TEXTS, Weights, artifact
+from tools.quantize.language.calibration import TEXTS, curvatures
+from tools.quantize.language.recipes import RECIPES, Weights, artifact
 from tools.quantize.language.room import Shape, needed_mib
 from tools.quantize.language.source import check
 
@@ -58,6 +58,30 @@ def test_a_recipe_makes_a_model_that_the_runtime_runs(
     agreement = np.corrcoef(expected, found)[0, 1]
     assert agreement > (0.999 if recipe.bits == 8 else 0.9)
     assert not np.array_equal(expected, found)
+
+
+class Stopped(Exception):
+    """The work was interrupted."""
+
+
+def test_only_a_recipe_that_is_fitted_has_the_model_write_what_it_is_calibrated_with(
+    original: Artifact, tmp_path: Path
+) -> None:
+    texts = original.directory / TEXTS
+    texts.unlink()
+
+    def stop(text: str, _share: float) -> None:
+        raise Stopped(text)
+
+    for recipe in RECIPES:
+        place = tmp_path / recipe.name
+        place.mkdir()
+        if recipe.fitted:
+            with pytest.raises(Stopped, match="Writing what the model is calibrated with"):
+                recipe.build(original, place, stop)
+        elif recipe.block <= 32:
+            recipe.build(original, place, stop)
+        assert not texts.exists()
 
 
 def test_matrices_that_hurt_are_spared_the_worst_first(original: Artifact, tmp_path: Path) -> None:
