@@ -31,7 +31,7 @@ class EmbeddingRequest(Struct):
 
     model: str
     input: str | Many
-    encoding_format: Literal["float", "base64"] = "float"
+    encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Meta(ge=1)] | None = None
 
     def texts(self) -> list[Text]:

@@ -1,22 +1,25 @@
 """What OpenAI's clients ask for, as a request of the engines. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
+from agent.api.openai.messages import Message, conversation, with_instructions
 from agent.engines.generation import (
     MAX_MESSAGES,
     MAX_STOPS,
     MAX_TOP,
-    ChatMessage,
     Constraint,
     GenerationRequest,
     Sampling,
 )
 from agent.errors import BadPayload
-from agent.tasks.generation.tools import MAX_TOOLS, Tool, compact, instructions, schema
+from agent.tasks.generation.schemas import compact, fitted, measured
+from agent.tasks.generation.tools import MAX_TOOLS, Tool, ToolName, instructions, schema
+
+COMPLETION_TOKENS = 16  # of an answer to a text, unless the request says more, as OpenAI's
 
 Tokens = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Stop = str | Annotated[list[str], Meta(max_length=MAX_STOPS)] | None
@@ -32,19 +35,33 @@ _OVERFLOW: Mapping[str | None, Literal["refuse", "trim"] | None] = {
 class StreamOptions(Struct):
     """How an answer is streamed."""
 
-    include_usage: bool = False
+    include_usage: bool | None = None
+
+
+class JsonSchema(Struct):
+    """A schema with a name, which is of no use here."""
+
+    name: str | None = None
+    schema: dict[str, Any] | None = None
+
+
+class ResponseFormat(Struct):
+    """What the answer must be; the type regex, with its pattern, is not OpenAI's."""
+
+    type: Literal["text", "json_object", "json_schema", "regex"]
+    json_schema: JsonSchema | None = None
+    pattern: str | None = None
 
 
 class Common(Struct):
     """Fields that chats and completions have in common; unknown ones are ignored, as OpenAI does.
 
-    The last three are not of OpenAI's chats: top_k and repetition_penalty are as other servers have
-    them; truncation "auto" leaves the oldest messages out of a conversation that is too long, "disabled"
-    refuses it, and without either the model's manifest says which.
+    A field that is null is as one that is not there: many clients send all that they know. The last two
+    are as other servers have them, not OpenAI.
     """
 
     model: str
-    stream: bool = False
+    stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: Tokens | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
@@ -53,24 +70,32 @@ class Common(Struct):
     presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
     seed: int | None = None
     stop: Stop = None
-    n: Annotated[int, Meta(ge=1, le=1)] | None = None
-    logit_bias: Annotated[dict[str, float], Meta(max_length=0)] | None = None
-    top_k: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
-    repetition_penalty: Annotated[float, Meta(ge=0.01, le=100)] = 1.0
+    n: int | None = None
+    logit_bias: dict[str, Any] | None = None
+    response_format: ResponseFormat | None = None
     truncation: Literal["auto", "disabled"] | None = None
+    top_k: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    repetition_penalty: Annotated[float, Meta(ge=0.01, le=100)] | None = None
+
+    def refuse(self) -> None:
+        """Refuse what is asked for and not supported, so that nobody takes another answer for it."""
+        if self.n not in {None, 1}:
+            raise BadPayload("only 1 is supported; ask again for another answer", where="n")
+        if self.logit_bias:
+            raise BadPayload("is not supported; leave it out", where="logit_bias")
 
     @property
     def include_usage(self) -> bool:
         """Whether a stream ends with the count of tokens."""
-        return self.stream_options is not None and self.stream_options.include_usage
+        return bool(self.stream_options and self.stream_options.include_usage)
 
     def sampling(self) -> Sampling:
         """How tokens are chosen."""
         return Sampling(
             temperature=1.0 if self.temperature is None else self.temperature,
             top_p=self.top_p or 1.0,
-            top_k=self.top_k,
-            repetition_penalty=self.repetition_penalty,
+            top_k=self.top_k or 0,
+            repetition_penalty=self.repetition_penalty or 1.0,
             frequency_penalty=self.frequency_penalty or 0.0,
             presence_penalty=self.presence_penalty or 0.0,
             seed=None if self.seed is None else self.seed % 2**63,
@@ -81,54 +106,19 @@ class Common(Struct):
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
 
-class Part(Struct):
-    """A part of a message's content; only text is understood."""
+class FunctionItem(Struct):
+    """A function that may be called, as it is sent."""
 
-    type: str
-    text: str = ""
-
-
-class Function(Struct):
-    """A call that the assistant made in an earlier turn."""
-
-    name: str = ""
-    arguments: str = ""
-
-
-class ToolCall(Struct):
-    """See `Function`."""
-
-    function: Function
-
-
-class Message(Struct):
-    """A message as it is sent."""
-
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[Part] | None = None
-    tool_calls: Annotated[list[ToolCall], Meta(max_length=MAX_TOOLS)] | None = None
-
-
-class JsonSchema(Struct):
-    """A schema with a name, which is of no use here."""
-
-    name: str = ""
-    schema: dict[str, Any] | None = None
-
-
-class ResponseFormat(Struct):
-    """What the answer must be; the type regex, with its pattern, is not OpenAI's."""
-
-    type: Literal["text", "json_object", "json_schema", "regex"]
-    json_schema: JsonSchema | None = None
-    pattern: str = ""
+    name: ToolName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
 
 
 class ToolItem(Struct):
     """A tool as it is sent."""
 
     type: Literal["function"]
-    function: Tool
+    function: FunctionItem
 
 
 class FunctionName(Struct):
@@ -145,13 +135,17 @@ class NamedTool(Struct):
 
 
 class ChatRequest(Common, kw_only=True):
-    """A conversation that is to be answered."""
+    """A conversation that is to be answered.
+
+    Not of OpenAI's chats is truncation: "auto" leaves the oldest messages out of a conversation that is too
+    long, "disabled" refuses it, and without either the model's manifest says which.
+    """
 
     messages: Annotated[list[Message], Meta(min_length=1, max_length=MAX_MESSAGES)]
     max_completion_tokens: Tokens | None = None
-    response_format: ResponseFormat | None = None
     tools: Annotated[list[ToolItem], Meta(max_length=MAX_TOOLS)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    functions: list[Any] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP)] | None = None
 
@@ -159,15 +153,24 @@ class ChatRequest(Common, kw_only=True):
         """Whether the answer is a call, or may be one."""
         return bool(self.tools) and self.tool_choice != "none"
 
+    def refuse(self) -> None:
+        """See `Common.refuse`."""
+        super().refuse()
+        if self.functions:
+            raise BadPayload("is not supported any more; send tools", where="functions")
+        if not self.tools and self.tool_choice not in (None, "none", "auto"):
+            raise BadPayload("is allowed only where there are tools", where="tool_choice")
+
     def generation(self) -> GenerationRequest:
         """The request of the engines. Raises BadPayload."""
-        messages = [_message(n, message) for n, message in enumerate(self.messages)]
+        self.refuse()
+        messages = conversation(self.messages)
         constraint = _constraint(self.response_format)
         if self.calls_tools():
             if constraint is not None:
                 raise BadPayload("does not go together with tools", where="response_format")
             tools, may_reply = self._tools()
-            messages = _told(messages, instructions(tools, may_reply=may_reply))
+            messages = with_instructions(messages, instructions(tools, may_reply=may_reply))
             constraint = Constraint("json_schema", schema(tools, may_reply=may_reply))
         return GenerationRequest(
             messages=tuple(messages),
@@ -180,7 +183,12 @@ class ChatRequest(Common, kw_only=True):
         )
 
     def _tools(self) -> tuple[list[Tool], bool]:
-        tools = [item.function for item in self.tools or ()]
+        tools, parts = [], 0
+        for number, item in enumerate(self.tools or ()):
+            function = item.function
+            where = f"tools[{number}].function.parameters"
+            parts = measured(function.parameters, where, parts)
+            tools.append(Tool(function.name, function.description or "", function.parameters))
         choice = self.tool_choice
         if not isinstance(choice, NamedTool):
             return tools, choice != "required"
@@ -191,24 +199,45 @@ class ChatRequest(Common, kw_only=True):
 
 
 class CompletionRequest(Common, kw_only=True):
-    """A text that is to be continued."""
+    """A text that is to be continued; a list holds one."""
 
-    prompt: str
-    max_tokens: Tokens | None = 16
+    prompt: str | list[str | int | list[int]]
     logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP)] | None = None
-    echo: Literal[False] | None = None
-    best_of: Annotated[int, Meta(ge=1, le=1)] | None = None
-    suffix: None = None
+    echo: bool | None = None
+    best_of: int | None = None
+    suffix: str | None = None
+
+    def refuse(self) -> None:
+        """See `Common.refuse`."""
+        super().refuse()
+        if self.best_of not in {None, 1}:
+            raise BadPayload("only 1 is supported", where="best_of")
+        if self.truncation == "auto":
+            raise BadPayload("a text has no oldest message to leave out", where="truncation")
+        for name in ("echo", "suffix"):
+            if getattr(self, name):
+                raise BadPayload("is not supported; leave it out", where=name)
 
     def generation(self) -> GenerationRequest:
-        """The request of the engines."""
+        """The request of the engines. Raises BadPayload."""
+        self.refuse()
         return GenerationRequest(
-            text=self.prompt,
-            max_tokens=self.max_tokens,
+            text=self._text(),
+            max_tokens=self.max_tokens or COMPLETION_TOKENS,
             stop=self.stops(),
             sampling=self.sampling(),
+            constraint=_constraint(self.response_format),
             top=self.logprobs,
         )
+
+    def _text(self) -> str:
+        given = [self.prompt] if isinstance(self.prompt, str) else self.prompt
+        if not all(isinstance(text, str) for text in given):
+            raise BadPayload("token ids are not understood; send text", where="prompt")
+        if len(given) != 1:
+            message = f"there are {len(given)}; send one prompt in each request"
+            raise BadPayload(message, where="prompt")
+        return str(given[0])
 
 
 def decoded(data: bytes, kind: type[T]) -> T:
@@ -227,33 +256,6 @@ def decoded(data: bytes, kind: type[T]) -> T:
         raise BadPayload(f"not a JSON object: {error}", where="body") from None
 
 
-def _message(number: int, message: Message) -> ChatMessage:
-    role = "system" if message.role == "developer" else message.role
-    content = message.content
-    if isinstance(content, list):
-        for place, part in enumerate(content):
-            if part.type != "text":
-                where = f"messages[{number}].content[{place}].type"
-                raise BadPayload("this model reads text only", where=where)
-        content = "".join(part.text for part in content)
-    if message.tool_calls:
-        calls = [_called(call.function) for call in message.tool_calls]
-        content = "\n".join(filter(None, [content, *calls]))
-    return ChatMessage(role, content or "")
-
-
-def _called(function: Function) -> str:
-    return f'{{"name": "{function.name}", "arguments": {function.arguments or "{}"}}}'
-
-
-def _told(messages: Sequence[ChatMessage], text: str) -> list[ChatMessage]:
-    """The conversation with something more for the model to know."""
-    first = messages[0]
-    if first.role == "system":
-        return [ChatMessage("system", f"{first.content}\n\n{text}"), *messages[1:]]
-    return [ChatMessage("system", text), *messages]
-
-
 def _constraint(asked: ResponseFormat | None) -> Constraint | None:
     if asked is None or asked.type == "text":
         return None
@@ -265,4 +267,6 @@ def _constraint(asked: ResponseFormat | None) -> Constraint | None:
         return Constraint("regex", asked.pattern)
     if asked.json_schema is None or asked.json_schema.schema is None:
         raise BadPayload("is missing", where="response_format.json_schema.schema")
-    return Constraint("json_schema", compact(asked.json_schema.schema))
+    sent = asked.json_schema.schema
+    measured(sent, "response_format.json_schema.schema")
+    return Constraint("json_schema", compact(fitted(sent)))

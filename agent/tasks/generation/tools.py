@@ -11,10 +11,14 @@ import msgspec
 from msgspec import Meta
 
 from agent.errors import BadPayload
+from agent.tasks.generation.schemas import compact, fitted_arguments
 
 MAX_TOOLS = 64  # of a request
 
 REPLY = "reply"  # the property that holds an answer in words
+
+
+ToolName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+\Z")]
 
 
 class Tool(msgspec.Struct, frozen=True):
@@ -26,7 +30,7 @@ class Tool(msgspec.Struct, frozen=True):
         parameters: JSON schema of the arguments; None for a function that takes none.
     """
 
-    name: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+\Z")]
+    name: ToolName
     description: str = ""
     parameters: dict[str, Any] | None = None
 
@@ -50,18 +54,16 @@ def instructions(tools: Sequence[Tool], *, may_reply: bool) -> str:
 
 def schema(tools: Sequence[Tool], *, may_reply: bool) -> str:
     """JSON schema of the answers that the model may give."""
-    choices = [_call_schema(tool) for tool in tools]
+    arguments, choices = {}, []
+    for number, tool in enumerate(tools):
+        name = f"arguments{number}"  # a tool's references stay inside its own definition
+        arguments[name] = fitted_arguments(tool.parameters, root=f"#/$defs/{name}")
+        of = {"$ref": f"#/$defs/{name}"}
+        choices.append(_object({"name": {"const": tool.name}, "arguments": of}))
     if may_reply:
         choices.append(_object({REPLY: {"type": "string"}}))
-    return compact(choices[0] if len(choices) == 1 else {"anyOf": choices})
-
-
-def compact(schema: Mapping[str, Any]) -> str:
-    """A schema whose instances are written without free white space.
-
-    A small model that may write a space or a line end anywhere writes nothing else for ever.
-    """
-    return msgspec.json.encode({**schema, "x-guidance": {"whitespace_flexible": False}}).decode()
+    whole = choices[0] if len(choices) == 1 else {"anyOf": choices}
+    return compact({**whole, "$defs": arguments})
 
 
 def parsed(answer: str) -> Call | str:
@@ -78,11 +80,6 @@ def parsed(answer: str) -> Call | str:
         return Call(name, bytes(fields["arguments"]).decode())
     except (msgspec.MsgspecError, KeyError, UnicodeDecodeError) as error:
         raise BadPayload("the answer is not whole; allow it more tokens") from error
-
-
-def _call_schema(tool: Tool) -> dict[str, Any]:
-    arguments = tool.parameters or _object({})
-    return _object({"name": {"const": tool.name}, "arguments": arguments})
 
 
 def _object(properties: Mapping[str, Any]) -> dict[str, Any]:
