@@ -19,7 +19,7 @@ from agent.engines.generation import (
     Sampling,
     TextSession,
 )
-from agent.errors import AgentError, WorkerDied
+from agent.errors import OverMemory, TooSlow, WorkerDied
 from tests.fakes.engine import FakeManifest, FakeModel, FakeModels, echo
 from tests.support import tiny_language
 from tests.support.served import ECHO, Serve, Served
@@ -286,7 +286,7 @@ class Scripted(TextSession):
     """Writes what it is told to, and notices when nobody wants it."""
 
     def __init__(
-        self, pieces: int, failure: AgentError | None = None, *, text: str = "word "
+        self, pieces: int, failure: Exception | None = None, *, text: str = "word "
     ) -> None:
         super().__init__([], [])
         self.window = 100
@@ -402,3 +402,39 @@ async def test_tokens_are_counted(serve: Serve, session: GenAiSession) -> None:
         assert 'edge_agent_generation_tokens_total{model="tiny",kind="answer"} 12' in text
         prompt = answer.usage.prompt_tokens
         assert f'edge_agent_generation_tokens_total{{model="tiny",kind="prompt"}} {prompt}' in text
+
+
+async def test_any_failure_on_the_way_ends_the_stream_with_an_error(serve: Serve) -> None:
+    """Also one that nobody foresaw, whose details stay in the log."""
+    broken = Scripted(3, ZeroDivisionError("secret"))
+    async with serve(FakeModels(language(broken))) as served:
+        with pytest.raises(openai.APIError, match="the log says why"):
+            await asked(served, lambda c: list(chat(c, stream=True)))
+        error = await refused(served, chat)  # whole
+        assert (error.status_code, error.type, error.param) == (500, "server_error", None)
+        assert "the log says why" in error.message
+
+
+async def test_paths_that_are_not_there_answer_in_openais_form(serve: Serve) -> None:
+    async with serve() as served:
+        for method, path, status in (
+            ("POST", "/v1/responses", 404),
+            ("GET", "/v1", 404),
+            ("GET", "/v1/chat/completions", 405),
+            ("POST", "/v1/models/x/y", 404),
+        ):
+            reply = await served.call(method, path, b"{}" if method == "POST" else b"")
+            told = reply.json()["error"]
+            assert (reply.status, told["type"]) == (status, "invalid_request_error")
+            assert (told["param"], told["code"]) == (None, "request.not_found")
+            assert path in told["message"]
+        native = await served.call("GET", "/api/nothing")
+        assert (native.status, native.json()["code"]) == (404, "request.not_found")
+
+
+async def test_every_failure_of_ours_is_a_server_error(serve: Serve) -> None:
+    for problem in (OverMemory("it does not fit"), WorkerDied("it died"), TooSlow("late")):
+        async with serve(FakeModels(language(Scripted(0, problem)))) as served:
+            error = await refused(served, chat)
+            assert error.status_code >= 500
+            assert error.type == "server_error"

@@ -24,7 +24,7 @@ from agent.engines.speech import (
     TranscriptionRequest,
     Word,
 )
-from agent.errors import AgentError, WorkerDied
+from agent.errors import WorkerDied
 from agent.types import Array, TensorSpec
 from tests.api.test_openai import asked, refused
 from tests.fakes.engine import FakeManifest, FakeModel, FakeModels, echo
@@ -39,7 +39,7 @@ FILE = ("a.wav", WAV)
 class Scripted(SpeechSession):
     """Says what it is told to, and remembers what it was asked."""
 
-    def __init__(self, count: int = 2, failure: AgentError | None = None) -> None:
+    def __init__(self, count: int = 2, failure: Exception | None = None) -> None:
         super().__init__(
             [TensorSpec("audio", "FP32", (-1,))], [TensorSpec("tokens", "INT32", (-1,))]
         )
@@ -183,6 +183,23 @@ async def test_wishes_that_are_wrong_are_named(
         assert error.status_code in {400, 404}
         assert where in {error.param, "none"}
         assert not session.heard
+
+
+async def test_an_empty_field_is_as_one_that_is_not_there(serve: Serve) -> None:
+    names = ("language", "prompt", "response_format", "temperature", "stream", "include[]")
+    empty: Any = dict.fromkeys((*names, "timestamp_granularities[]"), "")
+    session = Scripted()
+    async with serve(FakeModels(speech(session))) as served:
+        answer = await asked(served, lambda c: transcribe(c, extra_body=empty))
+        assert answer.text
+        assert session.asked == [TranscriptionRequest()]
+
+
+async def test_any_failure_on_the_way_ends_the_stream_with_an_error(serve: Serve) -> None:
+    broken = Scripted(failure=ZeroDivisionError("secret"))
+    async with serve(FakeModels(speech(broken))) as served:
+        with pytest.raises(openai.APIError, match="the log says why"):
+            await asked(served, lambda c: list(transcribe(c, stream=True)))
 
 
 async def test_a_form_without_a_file_or_a_model_is_refused(serve: Serve) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, cast
 
-from agent.api.http.errors import Problem, Rejection, error_response, internal_error
+from agent.api.http.errors import Problem, Rejection, error_response
 from agent.api.http.intake import Intake
 from agent.api.http.messages import Answer, Request, Response, Stream, head, stream_head
 from agent.api.rates import Account
@@ -332,4 +332,5 @@ def _refused(request: Request, problem: Problem) -> Response:
 
 def _failed(request: Request) -> Response:
     _log.exception("%s %s failed", request.route.method, request.route.pattern)
-    return internal_error()
+    # The details are in the log, and only there.
+    return _refused(request, AgentError("the agent failed; the log says why"))

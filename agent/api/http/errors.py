@@ -57,12 +57,6 @@ def error_response(problem: Problem) -> Response:
     return _response(problem, status_of(problem), retry_after(problem))
 
 
-def internal_error() -> Response:
-    """A mistake of ours. The details are in the log, and only there."""
-    body = {"error": "the agent failed; the log says why", "code": AgentError.code}
-    return Response([json_body(body)], JSON, 500)
-
-
 def retry_after(error: AgentError) -> bytes:
     """The header line that says when to come back, for errors that know."""
     if not isinstance(error, Unavailable | TooMany):

@@ -13,7 +13,7 @@ import httptools
 from agent.api.callers import Caller
 from agent.api.http.errors import Problem, Rejection, error_response
 from agent.api.http.limits import Limits
-from agent.api.http.messages import Answer, Request, Response, Route
+from agent.api.http.messages import Answer, Form, Request, Route
 from agent.api.http.router import Match, Router
 from agent.api.tokens import Tokens
 from agent.errors import AgentError, BadPayload, Forbidden, TooLarge
@@ -105,9 +105,9 @@ class Intake:
         self._header_lines = self._header_bytes = self._body_bytes = 0
 
     @property
-    def form(self) -> Callable[[Problem], Response]:
+    def form(self) -> Form:
         """How errors look to whom the request that is not whole yet comes from, once its path is known."""
-        known = self._match[0].problem if self.partial and self._match else None
+        known = self._form() if self.partial else None
         return known or error_response
 
     def feed(self, data: bytes) -> None:
@@ -299,8 +299,10 @@ class Intake:
         if b"transfer-encoding" in self._headers or self._declared() > SMALL:
             self._stop(problem)
         self._refused = True
-        form = self._match[0].problem if self._match else None
-        self._match = (Route("GET", "", _raiser(problem), problem=form), {}, {})
+        self._match = (Route("GET", "", _raiser(problem), problem=self._form()), {}, {})
+
+    def _form(self) -> Form | None:
+        return self._match[0].problem if self._match else self._router.form(self._target)
 
     def _stop(self, problem: Problem) -> NoReturn:
         self._problem = problem

@@ -147,6 +147,8 @@ class Stream:
 
 
 Answer: TypeAlias = "Response | Stream"
+#: What an error looks like to its clients.
+Form: TypeAlias = Callable[[Any], Response]
 Handler: TypeAlias = "Callable[[Request], Answer | Awaitable[Answer]]"
 
 
@@ -201,7 +203,7 @@ class Route:
     role: Role = Role.VIEWER
     max_body: int | None = None
     deadline_s: float | None = None
-    problem: Callable[[Any], Response] | None = None
+    problem: Form | None = None
     operation: Operation = Operation()
     needs_listener: bool = False
     waits: bool = False

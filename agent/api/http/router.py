@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from urllib.parse import parse_qsl, unquote
 
 from agent.api.http.errors import Rejection
-from agent.api.http.messages import Route
+from agent.api.http.messages import Form, Route
 from agent.errors import BadPayload, NotFound
 
 MAX_KNOWN = 256  # targets remembered
@@ -20,14 +20,14 @@ class Router:
     def __init__(self, routes: Iterable[Route]) -> None:
         # A path that is written out goes before one with names in it.
         self._routes = sorted(routes, key=lambda route: route.pattern.count("{"))
+        self._forms = {route.parts[0]: route.problem for route in self._routes if route.problem}
         self._known: dict[tuple[bytes, bytes], Match] = {}
 
     def find(self, method: bytes, target: bytes) -> Match:
         """The route, the arguments of its path and the query.
 
         Raises:
-            NotFound: no route has this path.
-            Rejection: 405, the path has no route for this method.
+            Rejection: 404, no route has this path; 405, the path has none for this method.
             BadPayload: the target is not an absolute path.
         """
         known = self._known.get((method, target))
@@ -40,6 +40,14 @@ class Router:
             self._known[(method, target)] = found
         return found
 
+    def form(self, target: bytes) -> Form | None:
+        """How errors look below the first part of a path, whether a route has the rest or not; None: as usual."""
+        try:
+            path, _ = split(target)
+        except BadPayload:
+            return None
+        return self._forms.get(path.strip("/").partition("/")[0])
+
     def _search(self, method: bytes, target: bytes) -> Match:
         path, query = split(target)
         verb = "GET" if method == b"HEAD" else method.decode("ascii", "replace")
@@ -51,7 +59,9 @@ class Router:
         shown = unquote(path)[:200]
         if fitting:
             raise _not_allowed(verb, shown, {route.method for route in fitting})
-        raise NotFound("there is no such path", where=shown, hint="See /v2 and docs/api.md")
+        raise Rejection(
+            404, NotFound("there is no such path", where=shown, hint="See /v2 and docs/api.md")
+        )
 
 
 def split(target: bytes) -> tuple[str, str]:

@@ -10,9 +10,6 @@ _TYPES = {
     401: "authentication_error",
     403: "permission_error",
     429: "rate_limit_error",
-    500: "server_error",
-    503: "server_error",
-    504: "server_error",
 }
 
 #: Codes that clients know; every other error keeps its own.
@@ -35,22 +32,26 @@ class ErrorBody(TypedDict):
 
 
 def problem_response(problem: Problem) -> Response:
-    """A whole response."""
+    """A whole response.
+
+    A path that is not there is no model that is not there: what HTTP itself refuses keeps its own code,
+    and no parameter is to blame.
+    """
     if isinstance(problem, Rejection):
-        return _response(problem.error, problem.status, problem.headers)
-    return _response(problem, status_of(problem), retry_after(problem))
+        error = problem.error
+        told = _body(error, problem.status, param=None, code=error.code)
+        return Response([json_body(told)], JSON, problem.status, problem.headers)
+    status = status_of(problem)
+    return Response([json_body(body(problem, status))], JSON, status, retry_after(problem))
 
 
 def body(error: AgentError, status: int) -> ErrorBody:
     """The error's body; also an event in a stream that has begun."""
-    described: ErrorFields = {
-        "message": str(error),
-        "type": _TYPES.get(status, "invalid_request_error"),
-        "param": error.where or None,
-        "code": _CODES.get(error.code, error.code),
-    }
-    return {"error": described}
+    code = _CODES.get(error.code, error.code)
+    return _body(error, status, param=error.where or None, code=code)
 
 
-def _response(error: AgentError, status: int, headers: bytes) -> Response:
-    return Response([json_body(body(error, status))], JSON, status, headers)
+def _body(error: AgentError, status: int, *, param: str | None, code: str) -> ErrorBody:
+    usual = "server_error" if status >= 500 else "invalid_request_error"
+    kind = _TYPES.get(status, usual)
+    return {"error": {"message": str(error), "type": kind, "param": param, "code": code}}

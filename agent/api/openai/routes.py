@@ -8,7 +8,7 @@ from agent.api.http.messages import Answer, Operation, Request, Route, Stream, j
 from agent.api.openai.ahead import after
 from agent.api.openai.chats import Chat, Completion, Writing
 from agent.api.openai.errors import ErrorBody, problem_response
-from agent.api.openai.events import events
+from agent.api.openai.events import events, to_the_end
 from agent.api.openai.requests import ChatRequest, CompletionRequest, decoded
 from agent.api.openai.writing import text_session
 from agent.api.service import Service
@@ -83,7 +83,7 @@ class OpenAi:
             async with aclosing(parts):
                 return json_response(kind.whole([part async for part in parts]))
         begun = await after(parts)
-        return Stream(events(kind, begun, include_usage=asked.include_usage))
+        return Stream(to_the_end(events(kind, begun, include_usage=asked.include_usage)))
 
 
 def writing_route(pattern: str, handler: Any, operation: Operation) -> Route:

@@ -5,7 +5,6 @@ from contextlib import aclosing
 from typing import Any
 
 from agent.api.callers import Role
-from agent.api.http.errors import status_of
 from agent.api.http.messages import (
     Answer,
     Operation,
@@ -17,14 +16,13 @@ from agent.api.http.messages import (
 )
 from agent.api.openai import forms
 from agent.api.openai.ahead import after
-from agent.api.openai.errors import ErrorBody, body, problem_response
-from agent.api.openai.events import DONE, event
+from agent.api.openai.errors import ErrorBody, problem_response
+from agent.api.openai.events import DONE, event, to_the_end
 from agent.api.openai.hearing import speech_session
 from agent.api.openai.transcripts import Asked, Transcript, asked
 from agent.api.service import Service
 from agent.engines.audio import MAX_FILE
 from agent.engines.speech import Passage
-from agent.errors import AgentError
 
 MAX_REQUEST = MAX_FILE + 2**20  # bytes: the recording, and the form around it
 ANSWER_S = 600.0  # for a whole transcript, or a streamed one's first passage, seconds
@@ -62,7 +60,7 @@ class Speech:
         speech_session(model)
         passages = self._service.listeners.hear(model, wanted.recording, wanted.request)
         if wanted.stream:
-            return Stream(_events(await after(passages)))
+            return Stream(to_the_end(_events(await after(passages))))
         transcript = Transcript()
         async with aclosing(passages):
             async for passage in passages:
@@ -78,17 +76,12 @@ def _whole(transcript: Transcript, wanted: Asked) -> Answer:
 
 
 async def _events(passages: AsyncGenerator[Passage, None]) -> AsyncGenerator[bytes, None]:
-    """The events; when the model fails on the way, the last one is an error and says so."""
     transcript = Transcript()
     async with aclosing(passages):
-        try:
-            async for passage in passages:
-                for told in transcript.events(passage):
-                    yield event(told)
-            transcript.ended()
-        except AgentError as error:
-            yield event(body(error, status_of(error)))
-            return
+        async for passage in passages:
+            for told in transcript.events(passage):
+                yield event(told)
+    transcript.ended()
     yield DONE
 
 

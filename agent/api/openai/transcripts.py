@@ -164,15 +164,16 @@ def _words(segments: Sequence[Segment]) -> list[dict[str, Any]]:
 def _granularities(form: Form) -> set[str]:
     name = "timestamp_granularities"
     given = {*form.fields.get(f"{name}[]", ()), *form.fields.get(name, ())}
+    given.discard("")
     if wrong := sorted(given - {"word", "segment"}):
         raise BadPayload(f"expected word or segment, got {wrong[0]!r}", where=f"{name}[]")
     return given
 
 
 def _field(form: Form, name: str, kind: Any, default: Any) -> Any:
-    """A field as a type; fields of a form are texts."""
+    """A field as a type; fields of a form are texts, and an empty one is how its encoder writes a null."""
     given = form.text(name)
-    if given is None:
+    if not given:
         if default is None:
             raise BadPayload("the form has no such field", where=name)
         return default
