@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from agent.registry.trial import try_model
@@ -86,3 +87,39 @@ def test_the_float_file_of_another_model_is_not_compared_with(
     )
     assert "not the same model in float" in done.stderr
     assert "[-1, 96, 96, 3]" in done.stderr
+
+
+@pytest.mark.parametrize(("custom", "version"), [(b"FooBar", 1), (None, 99)])
+def test_an_operator_that_the_runtime_lacks_is_named_with_its_node(
+    edge_quantize: Run, tmp_path: Path, custom: bytes | None, version: int
+) -> None:
+    path = tmp_path / "odd.tflite"
+    path.write_bytes(of_one_operator(custom, version))
+    done = edge_quantize("tflite", path, status=2)
+    place = f"{path}: subgraph main, node 0 (y)"
+    assert (
+        f"{place}: the runtime lacks the operator {'FooBar' if custom else 'RELU'}" in done.stderr
+    )
+
+
+def of_one_operator(custom: bytes | None, version: int) -> bytes:
+    """A custom operator, or a RELU of a version."""
+    from tools.quantize.tflite.flatbuffer import packed, schema
+
+    code, node = schema.OperatorCodeT(), schema.OperatorT()
+    kind = schema.BuiltinOperator.CUSTOM if custom else schema.BuiltinOperator.RELU
+    code.builtinCode = code.deprecatedBuiltinCode = kind
+    code.customCode, code.version = custom, version
+    graph = schema.SubGraphT()
+    graph.name, graph.tensors, graph.operators = b"main", [], [node]
+    for name in (b"x", b"y"):
+        tensor = schema.TensorT()
+        tensor.name, tensor.shape = name, np.array([1, 4], np.int32)
+        graph.tensors.append(tensor)
+    graph.inputs = node.inputs = np.array([0], np.int32)
+    graph.outputs = node.outputs = np.array([1], np.int32)
+    node.opcodeIndex = 0
+    model = schema.ModelT()
+    model.version, model.operatorCodes, model.subgraphs = 3, [code], [graph]
+    model.buffers = [schema.BufferT()]
+    return packed(model)

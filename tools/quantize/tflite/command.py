@@ -67,7 +67,12 @@ def _check_same_inputs(reference: Path, specs: list[TensorSpec]) -> None:
 
 
 def _inputs(path: Path) -> list[TensorSpec]:
-    session = opened(Artifact(path.parent, {path.name: "model"}, "tflite"))
+    try:
+        session = opened(Artifact(path.parent, {path.name: "model"}, "tflite"))
+    except BadModel as error:
+        from tools.quantize.tflite.operators import located
+
+        raise located(error, path) from error
     try:
         return list(session.inputs)
     finally:
