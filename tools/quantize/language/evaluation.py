@@ -29,7 +29,7 @@ def perplexity(
     """Over all passages, and by slice; each token given all before it in its passage."""
     losses = defaultdict(list)
     for number, passage in enumerate(passages):
-        progress(f"Reading text {number + 1}", SHARE * number / len(passages))
+        progress(f"Reading text {number + 1}", SHARE + SHARE * number / len(passages))
         losses[passage.kind].append(_loss(session, passage.text))
     parts = {kind: np.concatenate(found) for kind, found in losses.items()}
     return [
@@ -42,7 +42,7 @@ def first_tokens(session: GenAiSession, prompts: Sequence[Prompt], progress: Pro
     """The likeliest first token of the answer to each question; empty where it is the end."""
     found = []
     for number, prompt in enumerate(prompts):
-        progress("Asking questions", SHARE + SHARE * number / len(prompts))
+        progress("Asking questions", SHARE * number / len(prompts))
         messages = (ChatMessage("user", prompt.text),)
         request = GenerationRequest(messages, max_tokens=1, sampling=Sampling(temperature=0), top=0)
         chosen = [c for p in session.generate(request) if isinstance(p, Piece) for c in p.tokens]
