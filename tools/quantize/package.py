@@ -2,7 +2,7 @@
 
 Everything is written under a temporary name beside the place, checked as a device would check it
 (manifest, digests, load, tensors, golden cases), and renamed. A package that was there before is
-replaced only then.
+replaced only then. A folder `recipe` in it, which makes the package, stays.
 """
 
 import hashlib
@@ -24,6 +24,8 @@ from tools.quantize import toml
 from tools.quantize.arrays import archived
 from tools.quantize.family import Artifact, Description, GoldenInput, Score
 from tools.quantize.toml import GOLDEN_FILE
+
+RECIPE = "recipe"  # a folder in a package's place that makes the package; it is no part of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ def write_package(out: Path, draft: Draft) -> Manifest:
     """Write a package and prove that it runs.
 
     Args:
-        out: the package's directory; replaced when it is a package already.
+        out: the package's directory; replaced when it is a package already, but for its recipe.
         draft: what goes into it.
 
     Raises:
@@ -78,6 +80,8 @@ def write_package(out: Path, draft: Draft) -> Manifest:
             half_made.mkdir(parents=True)
             check_space(half_made, draft.artifact.size)
         manifest = _fill(half_made, draft)
+        if (out / RECIPE).is_dir():
+            shutil.copytree(out / RECIPE, half_made / RECIPE)
         _put_in_place(half_made, out)
     except BaseException:
         shutil.rmtree(half_made, ignore_errors=True)
@@ -107,7 +111,8 @@ def _is_package(place: Path) -> bool:
     """Whether it holds a package and nothing else, or nothing: only that may be replaced."""
     if not place.is_dir():
         return False
-    found = {str(path.relative_to(place)) for path in place.rglob("*") if not path.is_dir()}
+    inside = (path.relative_to(place) for path in place.rglob("*") if not path.is_dir())
+    found = {str(path) for path in inside if path.parts[0] != RECIPE}
     if not found:
         return True
     try:

@@ -9,7 +9,6 @@ same versions give the same file.
 import argparse
 import dataclasses
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -100,8 +99,6 @@ def main() -> None:
         onnx.save(float_model(network), path)
         given = OnnxSource(path, evaluation(MEASURED_ON // share), calibration())
         quantize(GaugeFamily(given), goal(arguments, Path(folder)), path.name, "onnx")
-        # The recipe lives in the package's place: only the files are replaced.
-        shutil.copytree(Path(folder, "package"), arguments.out, dirs_exist_ok=True)
 
 
 def trained(path: Path | None, share: int, epochs: int) -> GaugeReader:
@@ -121,7 +118,7 @@ def goal(arguments: argparse.Namespace, folder: Path) -> Goal:
     """What is asked of the package: at most one point lost, on every slice."""
     limit = None if arguments.quick else parse_limit("0.01")
     return Goal(
-        out=folder / "package",
+        out=arguments.out,
         name="gauge-reader",
         version="1.0.0",
         license="Apache-2.0",

@@ -9,7 +9,6 @@ about fifteen minutes on one core. The same versions give the same bytes.
 
 import argparse
 import os
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -82,8 +81,6 @@ def main() -> None:
         data = DATA.format(**sets, calibration=calibration)
         family = ClassifierFamily(graph, recipe.vocabulary, settings, questions(), data, LIMITS)
         quantize(family, goal(arguments, Path(folder)), path.name, "encoder")
-        # The recipe lives in the package's place: only the package's files are replaced.
-        shutil.copytree(Path(folder, "package"), arguments.out, dirs_exist_ok=True)
 
 
 class Recipe:
@@ -189,7 +186,7 @@ def _outside(name: str, part: str) -> list[Question]:
 def goal(arguments: argparse.Namespace, folder: Path) -> Goal:
     """What is asked of the package."""
     return Goal(
-        out=folder / "package",
+        out=arguments.out,
         name="intent",
         version="1.0.0",
         license="Apache-2.0",

@@ -9,7 +9,6 @@ versions give the same bytes.
 import argparse
 import dataclasses
 import os
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -49,7 +48,7 @@ def main() -> None:
     windows = np.clip(dataset(range(5000, 5030), range(200, 206), SHAPE)[0], -CLIP, CLIP)
     with tempfile.TemporaryDirectory() as folder:
         goal = Goal(
-            Path(folder, "package"),
+            arguments.out,
             **dataclasses.asdict(IDENTITY),
             max_drop=None if arguments.quick else parse_limit("1%"),
             report=arguments.report,
@@ -57,9 +56,6 @@ def main() -> None:
         )
         family = PumpFamily(float_model(net, SHAPE.points), windows)
         quantize(family, goal, "pump-anomaly", "onnx")
-        # The recipe lives in the package's place: only the package's files are replaced.
-        shutil.copytree(Path(folder, "package"), arguments.out, dirs_exist_ok=True)
-    print(f"{arguments.out} holds {IDENTITY.name} {IDENTITY.version}")
 
 
 def trained(path: Path | None, share: int) -> nn.Module:

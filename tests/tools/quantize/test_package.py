@@ -43,6 +43,17 @@ def test_what_goes_in_is_in_the_manifest(draft: Draft, tmp_path: Path) -> None:
     assert manifest.parameters == {"threshold": 0.5}
 
 
+def test_a_recipe_in_the_packages_place_stays(draft: Draft, tmp_path: Path) -> None:
+    place = tmp_path / "package"
+    (place / "recipe").mkdir(parents=True)
+    (place / "recipe" / "build.py").write_text("how")
+    write_package(place, draft)
+    write_package(place, replace(draft, identity=Identity("tiny", "2.0.0", "Apache-2.0")))
+    assert (place / "recipe" / "build.py").read_text() == "how"
+    assert parse_manifest((place / "model.toml").read_bytes()).version == "2.0.0"
+    assert {path.name for path in tmp_path.iterdir()} == {"package", "classifier.onnx"}
+
+
 def test_the_same_draft_gives_the_same_bytes(draft: Draft, tmp_path: Path) -> None:
     for name in ("one", "other"):
         write_package(tmp_path / name, draft)
@@ -93,11 +104,11 @@ def test_a_package_with_files_of_somebody_beside_it_is_not_replaced(
     package = tmp_path / "package"
     write_package(package, draft)
     write_package(package, draft)
-    (package / "recipe").mkdir()
-    (package / "recipe" / "build.py").write_text("years of work")
+    (package / "notes").mkdir()
+    (package / "notes" / "pumps.txt").write_text("years of work")
     with pytest.raises(BadModel, match="no part of a package"):
         write_package(package, draft)
-    assert (package / "recipe" / "build.py").read_text() == "years of work"
+    assert (package / "notes" / "pumps.txt").read_text() == "years of work"
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
