@@ -14,7 +14,7 @@ RECIPE = Path(__file__).parents[2] / "models" / "spoken-digits" / "recipe"
 def recipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(str(RECIPE))
     yield
-    for name in ("voices", "speech", "tokens", "train"):
+    for name in ("voices", "noises", "speech", "tokens", "train"):
         sys.modules.pop(name, None)
 
 
@@ -43,14 +43,36 @@ def test_noise_is_as_loud_as_it_is_called() -> None:
         assert 20 * np.log10(speech.std() / noise.std()) == pytest.approx(decibels, abs=0.01)
 
 
+def test_where_words_are_is_known_in_whatever_noise() -> None:
+    from speech import Bank
+
+    bank = Bank.of(3, 1, 2)
+    for _ in range(5):
+        said = bank.utterance(5)
+        assert len(said.places) == len(said.text.split())
+        edges = [edge for place in said.places for edge in (place.start, place.stop)]
+        assert edges == sorted(edges)
+        assert 0 < edges[0] < edges[-1] < len(said.audio)
+
+
+def test_no_noise_of_training_is_the_motor_that_is_measured_beside() -> None:
+    from noises import HIGH_HUM, LENGTH, cut, noises
+    from speech import MOTOR
+
+    assert MOTOR[1] < HIGH_HUM[0]
+    made = noises(np.random.default_rng(1), 3)
+    assert all(noise.std() == pytest.approx(1) and len(noise) == LENGTH for noise in made)
+    assert len(cut(made[0], 3 * LENGTH, np.random.default_rng(2))) == 3 * LENGTH
+
+
 def test_the_set_kept_aside_has_every_voice_in_every_noise(tmp_path: Path) -> None:
-    from speech import EACH, KEPT_VOICES, NOISES, kept_aside, write_set
+    from speech import KEPT_VOICES, NOISES, kept_aside, write_set
     from voices import KINDS
 
     from tools.quantize.whisper.recordings import read
 
-    found = read(write_set(tmp_path, kept_aside(2)))
-    assert len(found.each) == len(KINDS) * KEPT_VOICES * len(NOISES) * EACH
+    found = read(write_set(tmp_path, kept_aside(2, each=1)))
+    assert len(found.each) == len(KINDS) * KEPT_VOICES * len(NOISES)
     assert {s for r in found.each for s in r.slices} == {
         *NOISES,
         *(f"{kind} voice" for kind in KINDS),
@@ -83,7 +105,8 @@ def test_a_whisper_learns_from_it_and_the_same_from_the_same_seed() -> None:
     said: list[str] = []
     tokens = tokenizer()
     stages = ((100, 8, 1, 0), (1, 2, 1, 3000))
-    models = [train(tokens, Bank.of(1), 1, stages, said.append) for _ in range(2)]
-    assert float(said[0].rsplit(" ", 1)[1]) < 3.0  # untrained: the logarithm of 1,804 tokens, 7.5
+    models = [train(tokens, Bank.of(1, 2, 4), 1, stages, said.append) for _ in range(2)]
+    # Untrained: the logarithms of 1,804 tokens and of 11 words, 7.5 + 2.4.
+    assert float(said[0].rsplit(" ", 1)[1]) < 4.5
     for first, second in zip(*(model.parameters() for model in models), strict=True):
         assert torch.equal(first, second)

@@ -15,12 +15,15 @@ from transformers import (
     WhisperForConditionalGeneration,
     WhisperTokenizerFast,
 )
+from voices import DIGITS
 
 WIDTH = 96
 FRAMES = 3000  # of 10 ms: the window that every runtime pads to
 PEAK = 2e-3  # learning rate
 #: Steps, batch, most digits, and frames of the window: alignment is learnt on short ones.
-STAGES = ((600, 24, 2, 0), (2000, 24, 5, 0), (120, 8, 5, FRAMES))
+STAGES = ((400, 16, 2, 0), (4000, 16, 5, 0), (200, 8, 5, FRAMES))
+PLACED = 1.0  # weight of what the encoder alone must know
+STEP = 320  # samples of a position of the encoder
 
 
 def network(tokens: WhisperTokenizerFast) -> WhisperForConditionalGeneration:
@@ -67,12 +70,18 @@ def train(
     stages: Sequence[tuple[int, int, int, int]] = STAGES,
     say: Callable[[str], None] = print,
 ) -> WhisperForConditionalGeneration:
-    """Learn from endless utterances of a bank."""
+    """Learn from endless utterances of a bank.
+
+    Beside what the decoder writes, the encoder is asked at every moment which word it hears: the voices
+    are made, so that this is known. A decoder alone finds out late where to listen.
+    """
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True)
     model = network(tokens)
     model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK, weight_decay=0.01)
+    placer = torch.nn.Linear(WIDTH, 1 + len(DIGITS))  # dropped afterwards
+    parameters = [*model.parameters(), *placer.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=PEAK, weight_decay=0.01)
     total = sum(stage[0] for stage in stages)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, PEAK, total_steps=total, pct_start=0.15
@@ -82,7 +91,7 @@ def train(
     for count, batch, most, frames in stages:
         for _ in range(count):
             heard = [bank.utterance(most) for _ in range(batch)]
-            loss = _loss(model, tokens, extractor, heard, bank.rng, frames)
+            loss = _loss(model, placer, tokens, extractor, heard, bank.rng, frames)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -96,6 +105,7 @@ def train(
 
 def _loss(
     model: WhisperForConditionalGeneration,
+    placer: torch.nn.Linear,
     tokens: WhisperTokenizerFast,
     extractor: FeatureExtractor,
     heard: Sequence[Utterance],
@@ -106,9 +116,19 @@ def _loss(
     given, wanted = targets([u.text for u in heard], tokens)
     encoded = encode(model, sound)
     logits = model(encoder_outputs=(encoded,), decoder_input_ids=given).logits
-    return torch.nn.functional.cross_entropy(
+    attention = torch.nn.functional.cross_entropy(
         logits.flatten(0, 1), wanted.flatten(), label_smoothing=0.02
     )
+    return attention + PLACED * _placing(placer(encoded), heard)
+
+
+def _placing(shares: Tensor, heard: Sequence[Utterance]) -> Tensor:
+    """That the encoder knows at every moment which word it hears, or none."""
+    said = torch.zeros(shares.shape[:2], dtype=torch.int64)
+    for row, utterance in zip(said, heard, strict=True):
+        for place, word in zip(utterance.places, utterance.text.split(), strict=True):
+            row[place.start // STEP : -(-place.stop // STEP)] = 1 + list(DIGITS).index(word)
+    return torch.nn.functional.cross_entropy(shares.flatten(0, 1), said.flatten())
 
 
 def features(
