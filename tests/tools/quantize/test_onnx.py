@@ -87,6 +87,17 @@ def test_what_lost_too_much_is_not_packaged_and_the_report_says_so(
     assert "Nothing was good enough" in (tmp_path / "report" / "report.html").read_text()
 
 
+@pytest.mark.parametrize("recipe", ["int8-static-minmax", "int8-dynamic"])
+def test_no_two_products_overflow_16_bits_where_vnni_is_missing(
+    edge_quantize: Run, classifier: Path, tmp_path: Path, recipe: str
+) -> None:
+    edge_quantize("onnx", classifier, "--recipe", recipe, "--out", tmp_path / "package")
+    model = onnx.load_model(str(tmp_path / "package" / "model.onnx"))
+    int8 = [t for t in model.graph.initializer if t.data_type == onnx.TensorProto.INT8]
+    largest = max(np.abs(numpy_helper.to_array(t).astype(int)).max() for t in int8)
+    assert 2 * 255 * largest < 2**15
+
+
 @pytest.mark.parametrize(("opset", "packed"), [(17, False), (21, True)])
 def test_tables_are_packed_in_4_bits_where_onnx_has_such_tensors(
     tmp_path: Path, opset: int, packed: bool

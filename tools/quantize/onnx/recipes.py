@@ -115,6 +115,7 @@ class StaticInt8(OnnxRecipe):
             per_channel=self.per_channel,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
+            reduce_range=True,
             nodes_to_exclude=list(self.spared),
             calibrate_method=CalibrationMethod[METHODS[self.method]],
             # Else the histograms are made when the activations of the whole set are in memory.
@@ -148,6 +149,7 @@ class DynamicInt8(OnnxRecipe):
             op_types_to_quantize=kinds,
             per_channel=self.per_channel,
             weight_type=QuantType.QInt8,
+            reduce_range=True,  # as in `StaticInt8`
             nodes_to_exclude=list(self.spared),
         )
 
