@@ -11,6 +11,7 @@ import click
 
 from agent.cli.options import find_socket, socket_option
 from agent.cli.serving import model_for
+from agent.cli.texts import visible
 from agent.errors import AgentError
 
 if TYPE_CHECKING:
@@ -19,9 +20,14 @@ if TYPE_CHECKING:
 HELP = """\
 /system TEXT   tell the model how to behave; the conversation begins again
 /reset         begin again
-/stats         tokens, speed and memory of the last answer
+/stats         tokens and speed of the last answer, and memory
+//TEXT         say what begins with a slash; a space before it does the same
 /help          this
 /quit          leave (or Ctrl-D); Ctrl-C stops an answer"""
+
+KEPT = (
+    1024  # messages of both sides; the daemon takes twice as many, and the model's window far fewer
+)
 
 
 @dataclass
@@ -32,7 +38,7 @@ class Conversation:
         model: its name.
         options: of each request, beside the messages.
         system: how the model is to behave; empty for its own default.
-        turns: messages of both sides.
+        turns: the last messages of both sides.
         stats: of the last answer, for a person.
     """
 
@@ -59,7 +65,7 @@ class Conversation:
         finally:
             if answer:
                 said = {"role": "assistant", "content": "".join(answer)}
-                self.turns += [question, said]
+                self.turns = [*self.turns, question, said][-KEPT:]
 
     def command(self, line: str, client: "Client") -> str:
         """Do what a line that begins with a slash says; what is to be shown."""
@@ -71,14 +77,17 @@ class Conversation:
             self.turns = []
             return "The conversation begins again."
         if word == "/stats":
-            return f"{self.stats}; {_memory(client)}"
-        return HELP
+            return f"{self.stats}; {self._memory(client)}"
+        if word == "/help":
+            return HELP
+        return f"There is no {word}. To say it, write /{line}\n{HELP}"
 
     def _system(self) -> list[dict[str, str]]:
         return [{"role": "system", "content": self.system}] if self.system else []
 
     def _read(self, client: "Client", body: dict[str, Any], answer: list[str]) -> Iterator[str]:
         began, first = time.monotonic(), 0.0
+        self.stats = "the last answer ended before its figures came"
         for event in client.written("/v1/chat/completions", body):
             for choice in event["choices"]:
                 if text := choice["delta"].get("content"):
@@ -87,6 +96,15 @@ class Conversation:
                     yield text
             if usage := event.get("usage"):
                 self.stats = _stats(usage, first - began, time.monotonic() - first)
+
+    def _memory(self, client: "Client") -> str:
+        """Of the model's process, if it has one, of the daemon, and what is free."""
+        status = client.get_json("/api/status")
+        own = next((m["memory_mib"] for m in status["models"] if m["name"] == self.model), None)
+        machine = status["machine"]
+        shown = f"{self.model} {own:.0f} MiB, " if own is not None else ""
+        shown += f"daemon {machine['memory_mib']:.0f} MiB, "
+        return f"{shown}{machine['available_mib']:.0f} MiB free"
 
 
 @click.command()
@@ -117,7 +135,7 @@ def chat(
 ) -> None:
     """Talk with MODEL, by default the device's language model. One message a line.
 
-    /system, /reset, /stats, /help and /quit are commands.
+    /system, /reset, /stats, /help and /quit are commands; // begins a message with a slash.
     """
     from agent.api.client import Client
 
@@ -141,11 +159,12 @@ def chat(
 def _answer(conversation: Conversation, client: "Client", line: str) -> None:
     """Show what becomes of a line; an error ends the answer, not the conversation."""
     try:
-        if line.startswith("/"):
+        if line.startswith("/") and not line.startswith("//"):
             click.echo(conversation.command(line, client))
             return
-        for text in conversation.ask(client, line):
-            click.echo(text, nl=False)
+        said = line[1:] if line.startswith("//") else line.strip()
+        for text in conversation.ask(client, said):
+            click.echo(visible(text), nl=False)
         click.echo()
     except KeyboardInterrupt:
         click.echo(" (stopped)")
@@ -156,12 +175,12 @@ def _answer(conversation: Conversation, client: "Client", line: str) -> None:
 
 
 def _lines() -> Iterator[str]:
-    """What a person types, or what a pipe holds, without empty lines."""
+    """What a person types, or what a pipe holds, without empty lines; a space before a line stays."""
     if sys.stdin.isatty():
         import readline  # noqa: F401 (editing and history of what is typed)
     while True:
         try:
-            line = input("> " if sys.stdin.isatty() else "").strip()
+            line = input("> " if sys.stdin.isatty() else "").rstrip()
         except EOFError:
             return
         except KeyboardInterrupt:
@@ -179,8 +198,3 @@ def _stats(usage: dict[str, Any], first_s: float, rest_s: float) -> str:
         f"{tokens} tokens at {rate:.0f} tokens/s, the first after {1000 * first_s:.0f} ms; "
         f"prompt of {prompt} tokens, {known} of them remembered"
     )
-
-
-def _memory(client: "Client") -> str:
-    machine = client.get_json("/api/status")["machine"]
-    return f"daemon {machine['memory_mib']:.0f} MiB, {machine['available_mib']:.0f} MiB free"

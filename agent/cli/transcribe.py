@@ -11,6 +11,7 @@ import click
 from agent.api.client import Client
 from agent.cli.options import find_socket, socket_option
 from agent.cli.serving import model_for
+from agent.cli.texts import visible
 from agent.engines.audio import MAX_FILE
 from agent.errors import BadPayload, TooLarge
 
@@ -84,7 +85,7 @@ def _show(
     body, media = _form({**fields, "stream": "true"}, data)
     for event in client.written(path, body, content_type=media):
         if event["type"] == "transcript.text.delta":
-            click.echo(event["delta"], nl=False)
+            click.echo(visible(event["delta"]), nl=False)
     click.echo()
 
 

@@ -101,10 +101,11 @@ def test_a_worker_killed_in_the_middle_of_a_stream_ends_it_with_an_error(
     assert ask(asked).usage.completion_tokens == 16
 
 
-def test_talking_on_the_command_line(talker: Device) -> None:
+def talked(talker: Device, lines: str, *options: str) -> str:
+    """What `edge-agent chat` shows for these lines."""
     done = subprocess.run(
-        [*command(), "chat", "--socket", str(talker.socket), "--max-tokens", "8"],
-        input="hello\n/stats\n/system Be brief.\n/unknown\nagain\n/quit\n",
+        [*command(), "chat", "--socket", str(talker.socket), *options],
+        input=lines,
         capture_output=True,
         text=True,
         timeout=60,
@@ -112,5 +113,28 @@ def test_talking_on_the_command_line(talker: Device) -> None:
         errors="replace",
     )
     assert done.returncode == 0, done.stderr
-    assert "8 tokens at" in done.stdout or "tokens/s" in done.stdout
-    assert "/reset" in done.stdout  # the help, for a command that is not known
+    return done.stdout
+
+
+def test_talking_on_the_command_line(talker: Device) -> None:
+    lines = "hello\n/stats\n/system Be brief.\n/unknown\nagain\n/quit\n"
+    said = talked(talker, lines, "--max-tokens", "8")
+    assert "8 tokens at" in said or "tokens/s" in said
+    assert "tiny-language " in said  # its process' memory
+    assert "/reset" in said  # the help, for a command that is not known
+
+
+def test_what_begins_with_a_slash_can_be_said(talker: Device) -> None:
+    unknown = talked(talker, "/etc/passwd is what?\n")
+    assert "There is no /etc/passwd. To say it, write //etc/passwd is what?" in unknown
+    for line in ("//etc/passwd is what?", " /etc/passwd is what?"):
+        said = talked(talker, f"{line}\n/stats\n", "--max-tokens", "4")
+        assert " tokens at " in said
+        assert "There is no" not in said
+
+
+def test_the_model_does_not_command_the_terminal(talker: Device) -> None:
+    """Random weights write every byte there is."""
+    said = talked(talker, "hello\nagain\n", "--temperature", "2", "--max-tokens", "200")
+    assert [c for c in said if c < " " and c not in "\n\t"] == []
+    assert [c for c in said if "\x7f" <= c < "\xa0"] == []
