@@ -1,5 +1,8 @@
 """An encoder of a few kilobytes: a table of vectors, and a tokenizer of words."""
 
+from hashlib import sha256
+from pathlib import Path
+
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -9,6 +12,48 @@ from agent.types import Array
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "hello", "world", "pump", "leaks", "gauge")
 WIDTH = 4
 TABLE = np.random.default_rng(3).standard_normal((len(WORDS), WIDTH)).astype(np.float32)
+MANIFEST = """
+format = 1
+name = "{name}"
+version = "1.0.0"
+task = "embedding"
+engine = "onnx"
+license = "Apache-2.0"
+files = [
+    {{ path = "model.onnx", role = "model", sha256 = "{model}", size = {model_size} }},
+    {{ path = "tokenizer.json", role = "data", sha256 = "{tokenizer}", size = {tokenizer_size} }},
+    {{ path = "golden.npz", role = "golden", sha256 = "{golden}", size = {golden_size} }},
+]
+inputs = [
+    {{ name = "input_ids", dtype = "INT64", shape = [-1, -1] }},
+    {{ name = "attention_mask", dtype = "INT64", shape = [-1, -1] }},
+]
+outputs = [{{ name = "last_hidden_state", dtype = "FP32", shape = [-1, -1, 4] }}]
+resources = {{ memory_mib = 8, threads = 1 }}
+golden = [{{ name = "pump", file = "golden.npz", tolerance = 0.001 }}]
+"""
+
+
+def package(directory: Path, name: str = "encoder") -> Path:
+    """Write a package of it, with a golden case."""
+    place = directory / name
+    place.mkdir(parents=True)
+    ids = np.array([[2, 6, 3]])
+    golden = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    np.savez(
+        place / "golden.npz",
+        **{f"pump/in/{name}": array for name, array in golden.items()},
+        **{"pump/out/last_hidden_state": TABLE[ids]},
+    )
+    (place / "model.onnx").write_bytes(model())
+    (place / "tokenizer.json").write_bytes(tokenizer())
+    told: dict[str, object] = {"name": name}
+    for file in ("model.onnx", "tokenizer.json", "golden.npz"):
+        data = (place / file).read_bytes()
+        key = file.partition(".")[0]
+        told |= {key: sha256(data).hexdigest(), f"{key}_size": len(data)}
+    (place / "model.toml").write_text(MANIFEST.format(**told))
+    return place
 
 
 def tokenizer() -> bytes:

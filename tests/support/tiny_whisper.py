@@ -51,7 +51,9 @@ def files(*, multilingual: bool = False) -> Mapping[str, bytes]:
     }
 
 
-def package(directory: Path, name: str = "tiny-whisper", **parameters: Any) -> Path:
+def package(
+    directory: Path, name: str = "tiny-whisper", *, multilingual: bool = False, **parameters: Any
+) -> Path:
     """Write a package of it."""
     place = directory / name
     place.mkdir(parents=True)
@@ -61,7 +63,7 @@ def package(directory: Path, name: str = "tiny-whisper", **parameters: Any) -> P
     lines += [f"{k} = {json.dumps(v)}" for k, v in parameters.items()]
     lines += ['[[inputs]]\nname = "audio"\ndtype = "FP32"\nshape = [-1]']
     lines += ['[[outputs]]\nname = "tokens"\ndtype = "INT32"\nshape = [-1]']
-    for path, data in files().items():
+    for path, data in files(multilingual=multilingual).items():
         (place / path).write_bytes(data)
         role = "model" if path == "model.bin" else "data"
         lines += [f'[[files]]\npath = "{path}"\nrole = "{role}"\nsize = {len(data)}']

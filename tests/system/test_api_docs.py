@@ -11,6 +11,7 @@ import pytest
 
 from agent.api.callers import Role
 from agent.api.tokens import issue
+from tests.support import tiny_encoder, tiny_language, tiny_whisper
 from tests.support.device import ROOT, Device, device, install_models
 from tests.system.conftest import PIPELINE
 
@@ -20,7 +21,7 @@ BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BLOCKS = [*BLOCK.findall(PAGE), *(block for block in BLOCK.findall(FRONT) if "curl" in block)]
 
 #: Paths whose lines are on pages of their own, with what they need.
-ELSEWHERE = ("/v1/", "/api/escalations")
+ELSEWHERE = ("/api/escalations",)
 
 #: Before each block: an error of any line is an error of the block; an endless answer is left.
 PRELUDE = """
@@ -54,9 +55,16 @@ def environment(
         pytest.skip("no curl")
     token, entry = issue(Role.APP)
     config = f'tcp = "127.0.0.1:{port}"\ntokens = ["{entry}"]\n{PIPELINE}'
-    packages = [ROOT / "models" / name for name in ("pump-anomaly", "intent")]
+    place = tmp_path_factory.mktemp("packages")
+    packages = [
+        *(ROOT / "models" / name for name in ("pump-anomaly", "intent")),
+        tiny_language.package(place, "smollm2"),
+        tiny_encoder.package(place, "minilm"),
+        tiny_whisper.package(place, "whisper-tiny", multilingual=True),
+    ]
     models = install_models(tmp_path_factory.mktemp("models"), packages)
     with device(tmp_path_factory.mktemp("docs"), config, models) as daemon:
+        (daemon.directory / "call.wav").write_bytes(tiny_whisper.wav(tiny_whisper.sound()))
         daemon.start()
         yield daemon, {**os.environ, "S": str(daemon.socket), "TOKEN": token}
 
@@ -101,7 +109,7 @@ def _commands(block: str) -> list[str]:
 def _asked(command: str) -> tuple[str, str]:
     path = re.search(r"http://(?:d|127\.0\.0\.1:8000)(/[^\s'?]*)", command)
     assert path is not None, command
-    return ("post" if "--data" in command else "get"), path[1]
+    return ("post" if "--data" in command or "--form" in command else "get"), path[1]
 
 
 def _fits(pattern: str, path: str) -> bool:

@@ -5,7 +5,6 @@ import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from hashlib import sha256
-from pathlib import Path
 
 import httpx2
 import numpy as np
@@ -24,53 +23,11 @@ Run = Callable[..., Result]
 TOKEN = "a-token-of-at-least-thirty-two-letters"
 TCP = f"127.0.0.1:{free_port()}"
 
-MANIFEST = """
-format = 1
-name = "encoder"
-version = "1.0.0"
-task = "embedding"
-engine = "onnx"
-license = "Apache-2.0"
-files = [
-    {{ path = "model.onnx", role = "model", sha256 = "{model}", size = {model_size} }},
-    {{ path = "tokenizer.json", role = "data", sha256 = "{tokenizer}", size = {tokenizer_size} }},
-    {{ path = "golden.npz", role = "golden", sha256 = "{golden}", size = {golden_size} }},
-]
-inputs = [
-    {{ name = "input_ids", dtype = "INT64", shape = [-1, -1] }},
-    {{ name = "attention_mask", dtype = "INT64", shape = [-1, -1] }},
-]
-outputs = [{{ name = "last_hidden_state", dtype = "FP32", shape = [-1, -1, 4] }}]
-resources = {{ memory_mib = 8, threads = 1 }}
-golden = [{{ name = "pump", file = "golden.npz", tolerance = 0.001 }}]
-"""
-
-
-def encoder(place: Path) -> Path:
-    """A package of the tiny encoder."""
-    place.mkdir(parents=True)
-    ids = np.array([[2, 6, 3]])
-    golden = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-    np.savez(
-        place / "golden.npz",
-        **{f"pump/in/{name}": array for name, array in golden.items()},
-        **{"pump/out/last_hidden_state": tiny_encoder.TABLE[ids]},
-    )
-    (place / "model.onnx").write_bytes(tiny_encoder.model())
-    (place / "tokenizer.json").write_bytes(tiny_encoder.tokenizer())
-    told: dict[str, object] = {}
-    for name in ("model.onnx", "tokenizer.json", "golden.npz"):
-        data = (place / name).read_bytes()
-        key = name.partition(".")[0]
-        told |= {key: sha256(data).hexdigest(), f"{key}_size": len(data)}
-    (place / "model.toml").write_text(MANIFEST.format(**told))
-    return place
-
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
     place = tmp_path_factory.mktemp("t")
-    packages = [ROOT / "models" / "intent", encoder(place / "encoder")]
+    packages = [ROOT / "models" / "intent", tiny_encoder.package(place, "encoder")]
     config = f'tcp = "{TCP}"\ntokens = ["app:{sha256(TOKEN.encode()).hexdigest()}"]\n'
     with device(place / "d", config, install_models(place / "m", packages)) as found:
         yield found.start()
