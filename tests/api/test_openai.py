@@ -189,6 +189,31 @@ async def test_a_tool_is_called_with_arguments_that_fit(
         assert json.loads(call[0].function.arguments)["city"] in ("Rome", "Oslo")
 
 
+async def test_a_conversation_goes_on_after_a_tools_result(
+    serve: Serve, session: GenAiSession
+) -> None:
+    """Turns as the client's own examples write them, and what the model reads of them."""
+    function = {"name": "weather", "arguments": '{"city": "Rome"}'}
+    turns: list[Any] = [
+        {"role": "developer", "content": [{"type": "text", "text": "Be brief."}]},
+        {"role": "user", "content": [{"type": "text", "text": "And "}, {"type": "text", "text": "now?"}]},
+        {"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": function}]},
+        {"role": "tool", "tool_call_id": "1", "content": "21 degrees"},
+    ]  # fmt: skip
+    read = (
+        ChatMessage("system", "Be brief."),
+        ChatMessage("user", "And now?"),
+        ChatMessage("assistant", '{"name":"weather","arguments":{"city": "Rome"}}'),
+        ChatMessage("tool", '{"name":"weather","result":"21 degrees"}'),
+    )
+    request = GenerationRequest(read, max_tokens=12, sampling=Sampling(seed=1))
+    text = "".join(p.text for p in session.generate(request) if isinstance(p, Piece))
+    async with serve(FakeModels(language(session))) as served:
+        fields = {"messages": turns, "tools": [WEATHER], "tool_choice": "none"}
+        answer = await asked(served, lambda c: chat(c, **fields))
+        assert answer.choices[0].message.content == text
+
+
 # What is refused.
 
 
