@@ -16,6 +16,9 @@ from tools.quantize.measure import ROUNDS
 from tools.quantize.package import Identity
 
 LINE = 200  # characters of a manifest's line
+TENSORS = "npz, csv or folder"  # what models of tensors are judged on
+
+Command = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ def _limit(_: click.Context, __: click.Parameter, text: str | None) -> Limit | N
 _PATH = click.Path(path_type=Path)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 
-_OPTIONS = (
+_OF_THE_PACKAGE = (
     click.option("--out", type=_FOLDER, help="Package directory; without it nothing is packaged."),
     click.option(
         "--name",
@@ -92,9 +95,8 @@ _OPTIONS = (
         "--license", default="NOASSERTION", show_default=True, help="Of the model, SPDX expression."
     ),
     click.option("--summary", default="", help="One line about the model."),
-    click.option(
-        "--evaluate", type=_PATH, help="Evaluation set: npz, csv or folder; of texts, see above."
-    ),
+)
+_OF_THE_RUN = (
     click.option(
         "--max-drop",
         callback=_limit,
@@ -133,20 +135,28 @@ _OPTIONS = (
 )
 
 
-def goal_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a subcommand the common options, handed to it as `goal`."""
+def goal_options(evaluation: str = TENSORS) -> Callable[[Command], Command]:
+    """Give a subcommand the common options, handed to it as `goal`.
 
-    @wraps(command)
-    def collected(**options: Any) -> Any:
-        fields = {name: options.pop(name) for name in Goal.__slots__}
-        try:
-            return command(goal=Goal(**fields), **options)
-        except ModuleNotFoundError as error:
-            raise EngineMissing(
-                f"the library {error.name} is not installed",
-                hint="Use the workstation's environment: make workstation",
-            ) from error
+    Args:
+        evaluation: what it is judged on, for the help of ``--evaluate``.
+    """
+    evaluate = click.option("--evaluate", type=_PATH, help=f"Evaluation set: {evaluation}.")
 
-    for option in reversed(_OPTIONS):
-        collected = option(collected)
-    return collected
+    def with_options(command: Command) -> Command:
+        @wraps(command)
+        def collected(**options: Any) -> Any:
+            fields = {name: options.pop(name) for name in Goal.__slots__}
+            try:
+                return command(goal=Goal(**fields), **options)
+            except ModuleNotFoundError as error:
+                raise EngineMissing(
+                    f"the library {error.name} is not installed",
+                    hint="Use the workstation's environment: make workstation",
+                ) from error
+
+        for option in reversed((*_OF_THE_PACKAGE, evaluate, *_OF_THE_RUN)):
+            collected = option(collected)
+        return collected
+
+    return with_options

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from agent.errors import BadPayload
 from agent.types import TensorSpec
+from tools.quantize.cli import FAMILIES, cli
 from tools.quantize.onnx.command import sets
 from tools.quantize.onnx.recipes import LEAST_CALIBRATION, MOST_CALIBRATION
 
@@ -51,3 +53,15 @@ def test_without_a_set_both_are_made_up_and_different() -> None:
     evaluation, calibration = sets([SPEC], None, None)
     assert "no recordings" in evaluation.about
     assert not np.array_equal(evaluation.inputs["x"], calibration.inputs["x"])
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_the_help_says_what_a_set_is_where_it_refers_to(family: str) -> None:
+    text = CliRunner().invoke(cli, [family, "--help"]).output
+    above, option = text.split("--evaluate PATH", 1)
+    if family in ("onnx", "torch", "tflite"):
+        assert "npz, csv or folder" in option
+        assert "see above" not in text
+    else:
+        assert "see above" in " ".join(option.split())
+        assert "--evaluate" in above

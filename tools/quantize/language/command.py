@@ -11,7 +11,7 @@ from tools.quantize.run import quantize
 
 @click.command()
 @click.argument("source", type=click.Path(path_type=Path, exists=True))
-@goal_options
+@goal_options("JSON lines, see above")
 @click.option(
     "--context",
     type=click.IntRange(min=1),

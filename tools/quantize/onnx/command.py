@@ -44,7 +44,7 @@ def graph_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @click.argument("source_path", metavar="SOURCE", type=click.Path(path_type=Path))
-@goal_options
+@goal_options()
 @graph_options
 def onnx(source_path: Path, goal: Goal, **options: Any) -> None:
     """Quantize SOURCE: an ONNX file, a folder with one, or a Hugging Face folder or name.
@@ -70,7 +70,7 @@ def _graph(found: Path, work: Path) -> AbstractContextManager[Path]:
     metavar="FILE.py:FUNCTION",
     help="Returns the module and an example input; module:function does as well.",
 )
-@goal_options
+@goal_options()
 @graph_options
 def torch(weights: Path, builder: str, goal: Goal, **options: Any) -> None:
     """Quantize WEIGHTS, a torch state dict in safetensors, by way of ONNX."""

@@ -20,7 +20,7 @@ LEAST_QUANTIZED = 0.5  # of the weights
 
 @click.command()
 @click.argument("source", type=click.Path(path_type=Path))
-@goal_options
+@goal_options()
 @click.option(
     "--float",
     "reference",

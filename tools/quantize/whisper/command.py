@@ -13,7 +13,7 @@ from tools.quantize.whisper.family import WhisperFamily
 
 @click.command()
 @click.argument("source", type=click.Path(path_type=Path))
-@goal_options
+@goal_options("JSON lines that name recordings, see above")
 @click.option(
     "--language",
     default="",

@@ -1,5 +1,6 @@
 """What an encoder is judged by, and what is refused before it is quantized."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,10 @@ from click.testing import CliRunner
 
 from agent.errors import BadModel
 from tests.support import tiny_encoder
-from tools.quantize.encoder.command import encoder, samples, settings_of
+from tests.tools.quantize.conftest import Run
+from tools.quantize.encoder.command import encoder, samples
 from tools.quantize.encoder.family import spearman
+from tools.quantize.encoder.modules import pooling, window
 from tools.quantize.encoder.pairs import PAIRS, pairs
 from tools.quantize.encoder.proof import check
 
@@ -35,15 +38,107 @@ def test_sentences_are_padded_where_the_mask_is_zero() -> None:
     assert ((made.inputs["input_ids"] != 0) == (made.inputs["attention_mask"] == 1)).all()
 
 
-def test_pooling_is_what_sentence_transformers_wrote(tmp_path: Path) -> None:
-    assert settings_of(tmp_path)["pooling"] == "mean"
-    (tmp_path / "1_Pooling").mkdir()
-    (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
+def listed(folder: Path, *kinds: str, config: str = "{}") -> Path:
+    """A folder with `modules.json` and the pooling's configuration."""
+    paths = ["", *(f"{n}_{kind}" for n, kind in enumerate(kinds[1:], 1))]
+    modules = [
+        {"idx": n, "name": str(n), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for n, (kind, path) in enumerate(zip(kinds, paths, strict=True))
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    (folder / "1_Pooling" / "config.json").write_text(config)
+    return folder
+
+
+CLS = '{"word_embedding_dimension": 384, "pooling_mode_cls_token": true}'
+
+
+def test_a_folder_that_says_nothing_has_the_mean_at_length_one(tmp_path: Path) -> None:
+    assert pooling(tmp_path) == {"pooling": "mean", "normalize": True}
+    assert window(tmp_path) == 256
+
+
+@pytest.mark.parametrize(
+    ("config", "found"),
+    [
+        ("{}", "mean"),
+        (CLS, "cls"),
+        ('{"pooling_mode_mean_tokens": true, "pooling_mode_max_tokens": false}', "mean"),
+        ('{"pooling_mode": "cls", "include_prompt": true}', "cls"),
+        ('{"pooling_mode": "mean"}', "mean"),
+    ],
+)
+def test_pooling_is_what_sentence_transformers_wrote(
+    tmp_path: Path, config: str, found: str
+) -> None:
+    listed(tmp_path, "Transformer", "Pooling", "Normalize", config=config)
+    assert pooling(tmp_path) == {"pooling": found, "normalize": True}
+    listed(tmp_path, "Transformer", "Pooling", config=config)
+    assert pooling(tmp_path) == {"pooling": found, "normalize": False}
+
+
+@pytest.mark.parametrize(
+    ("kinds", "config", "says"),
+    [
+        (("Transformer", "Pooling", "Dense", "Normalize"), CLS, "Dense (2_Dense)"),
+        (("Transformer", "Pooling", "Normalize", "Dense"), CLS, "Dense (3_Dense)"),
+        (("WordEmbeddings", "Pooling"), CLS, "WordEmbeddings"),
+        (("Transformer", "Normalize"), CLS, "Normalize (1_Normalize)"),
+        (("Transformer",), CLS, "lists no pooling"),
+        (("Transformer", "Pooling"), '{"pooling_mode_max_tokens": true}', "max_tokens"),
+        (("Transformer", "Pooling"), '{"pooling_mode": "lasttoken"}', "lasttoken"),
+        (
+            ("Transformer", "Pooling"),
+            '{"pooling_mode_mean_tokens": true, "pooling_mode_cls_token": true}',
+            "mean_tokens, cls_token",
+        ),
+        (("Transformer", "Pooling"), "{", "1_Pooling/config.json: cannot be read"),
+        (("Transformer", "Pooling"), "[]", "1_Pooling/config.json: holds no JSON object"),
+    ],
+)
+def test_what_a_device_does_not_do_is_refused_by_name(
+    tmp_path: Path, kinds: tuple[str, ...], config: str, says: str
+) -> None:
+    listed(tmp_path, *kinds, config=config)
+    with pytest.raises(BadModel) as refused:
+        pooling(tmp_path)
+    assert says in str(refused.value)
+
+
+def test_a_pooling_that_is_listed_must_be_there(tmp_path: Path) -> None:
+    listed(tmp_path, "Transformer", "Pooling")
+    (tmp_path / "1_Pooling" / "config.json").unlink()
+    with pytest.raises(BadModel, match="1_Pooling"):
+        pooling(tmp_path)
+
+
+def test_a_module_is_refused_before_anything_is_loaded(edge_quantize: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    listed(folder, "Transformer", "Pooling", "Dense")
+    (folder / "config.json").write_text('{"architectures": ["BertModel"]}')
+    (folder / "model.safetensors").write_bytes(b"")
+    done = edge_quantize("encoder", folder, "--out", tmp_path / "package", status=2)
+    assert "modules.json" in done.stderr
+    assert "Dense (2_Dense)" in done.stderr
+    done = edge_quantize("encoder", folder, "--evaluate", tmp_path / "asked.tsv", status=2)
+    assert "only a classifier is judged on texts of yours" in done.stderr
+
+
+@pytest.mark.parametrize(("text", "found"), [("{}", 256), ('{"max_seq_length": null}', 256)])
+def test_a_window_that_is_not_said_is_the_usual_one(tmp_path: Path, text: str, found: int) -> None:
+    (tmp_path / "sentence_bert_config.json").write_text(text)
+    assert window(tmp_path) == found
     (tmp_path / "sentence_bert_config.json").write_text('{"max_seq_length": 128}')
-    assert settings_of(tmp_path) == {"pooling": "cls", "normalize": True, "max_tokens": 128}
-    (tmp_path / "sentence_bert_config.json").write_text("{")
-    with pytest.raises(BadModel):
-        settings_of(tmp_path)
+    assert window(tmp_path) == 128
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"max_seq_length": "a"}', '{"max_seq_length": 1}'])
+def test_a_window_that_cannot_be_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "sentence_bert_config.json").write_text(text)
+    with pytest.raises(BadModel, match="sentence_bert_config"):
+        window(tmp_path)
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
