@@ -87,7 +87,7 @@ def _timed(
     made = recipe.build(original, place, _quiet)
     models = {"before": original, "after": made}
     found = measure(
-        {key: (a, family.probe(a), family.parameters(a)) for key, a in models.items()},
+        {key: (a, family.probe(a), family.parameters(original)) for key, a in models.items()},
         _quiet,
         rounds=rounds,
     )

@@ -212,8 +212,11 @@ class Family(Protocol):
             progress: told how far it is.
         """
 
-    def parameters(self, artifact: Artifact) -> int:
-        """Number of weights; 0 when it cannot be told."""
+    def parameters(self, original: Artifact) -> int:
+        """Number of weights of the original, which is that of all that is made of it.
+
+        Scales, zero points and sums that recipes add are none. 0 when it cannot be told.
+        """
 
     def worst_layers(self, original: Artifact, made: Artifact) -> Sequence[LayerError]:
         """Layers by quantization error, worst first; empty when the graphs cannot be compared."""

@@ -40,6 +40,8 @@ def page(report: Report) -> str:
 
 def _headline(report: Report) -> str:
     limit = f"; at most {report.max_drop} may be lost" if report.max_drop else ""
+    if report.max_slice_drop:
+        limit += f"; at most {report.max_slice_drop} on any slice"
     if not report.chosen:
         return f"Nothing was good enough to be packaged{limit}"
     return f"Chosen: {report.chosen}, of {len(report.tried)} tried{limit}"

@@ -19,7 +19,8 @@ class Figures:
 
     Attributes:
         size: of all files that a device needs, bytes.
-        parameters: number of weights; 0 when it cannot be told.
+        parameters: number of weights of the original, without what recipes add; 0 when it cannot
+            be told.
         p50_ms: median time of one unit of work, milliseconds.
         p99_ms: 99th percentile, milliseconds.
         peak_memory: most memory while loading and running, above the process without the model, bytes.
@@ -72,6 +73,7 @@ class Report:
         chosen: the recipe that was packaged; empty when none was.
         max_drop: what was allowed to be lost, as it was given; empty for no limit.
         warnings: what a reader must know, for example a slower model.
+        max_slice_drop: what was allowed to be lost on any slice; empty for no limit.
         format: of this report as JSON.
     """
 
@@ -85,6 +87,7 @@ class Report:
     chosen: str = ""
     max_drop: str = ""
     warnings: Sequence[str] = field(default_factory=tuple)
+    max_slice_drop: str = ""
     format: int = FORMAT
 
     @property

@@ -84,6 +84,7 @@ class _Bench:
     display: Display
     rounds: int
     original: Artifact = field(init=False)
+    weights: int = field(init=False)
     before: Outcome | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -91,6 +92,7 @@ class _Bench:
             self.original = self.work.artifact(
                 "original", lambda place: self.family.original(place, progress)
             )
+        self.weights = self.family.parameters(self.original)
         scores = self.scores("original", self.original) if self.family.comparable else ()
         self.before = (
             Outcome("original", "as it was given", Figures(self.original.size), scores)
@@ -134,10 +136,7 @@ class _Bench:
         models[built.recipe.name] = built.artifact
         with self.display.step(f"Timing {built.recipe.name}") as progress:
             found = measure(
-                {
-                    name: (a, self.family.probe(a), self.family.parameters(a))
-                    for name, a in models.items()
-                },
+                {name: (a, self.family.probe(a), self.weights) for name, a in models.items()},
                 progress,
                 rounds=self.rounds,
             )
@@ -148,7 +147,7 @@ class _Bench:
         return Outcome(
             built.recipe.name,
             built.recipe.summary,
-            Figures(built.artifact.size, self.family.parameters(built.artifact)),
+            Figures(built.artifact.size, self.weights),
             self.scores(built.recipe.name, built.artifact),
             self.layers(built),
             built.artifact.notes,
@@ -249,6 +248,7 @@ def _report(
         tried=tuple(outcomes),
         chosen=chosen.recipe if chosen else "",
         max_drop=str(goal.max_drop) if goal.max_drop else "",
+        max_slice_drop=str(goal.max_slice_drop) if goal.max_slice_drop else "",
         warnings=tuple(_warnings(bench.before, chosen)),
     )
 

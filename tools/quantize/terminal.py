@@ -85,10 +85,17 @@ def remarks(report: Report) -> list[str]:
     notes = [f"{o.recipe}: {note}" for o in report.tried for note in o.notes]
     return [
         f"Judged on: {report.data}",
+        *_limits(report),
         *(f"Warning: {text}" for text in report.warnings),
         *notes,
         f"Measured on: {report.machine}",
     ]
+
+
+def _limits(report: Report) -> list[str]:
+    limits = {"": report.max_drop, " on any slice": report.max_slice_drop}
+    said = [f"{limit}{where}" for where, limit in limits.items() if limit]
+    return [f"At most may be lost: {', '.join(said)}"] if said else []
 
 
 def _decibels(value: float | None) -> str:

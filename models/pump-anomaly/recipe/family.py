@@ -95,8 +95,8 @@ class PumpFamily:
             found = evaluate(package)
         return [Score(name, value, part, 0, name == WARNED) for name, part, value in found]
 
-    def parameters(self, artifact: Artifact) -> int:
-        return graph.parameters(onnx.load_model(str(artifact.model)))
+    def parameters(self, original: Artifact) -> int:
+        return graph.parameters(onnx.load_model(str(original.model)))
 
     def worst_layers(self, original: Artifact, made: Artifact) -> Sequence[LayerError]:
         files = (original.model, made.directory / NAMED)

@@ -56,6 +56,9 @@ def test_each_recipe_makes_a_small_package_that_runs(
     assert {s["slice"] for s in found["tried"][0]["scores"]} == {"all", "day", "night"}
     assert found["original"]["scores"][0]["value"] == 1.0
     assert found["tried"][0]["layers"]
+    weights = INPUTS * 256 + 256 * 256 + 256 * CLASSES  # scales and zero points are none
+    for outcome in (found["original"], found["tried"][0]):
+        assert outcome["figures"]["parameters"] == weights
 
 
 def test_auto_keeps_the_smallest_that_passes_and_says_why_the_others_did_not(
@@ -64,9 +67,10 @@ def test_auto_keeps_the_smallest_that_passes_and_says_why_the_others_did_not(
     report = tmp_path / "report"
     edge_quantize(
         "onnx", classifier, "--auto", "--evaluate", labelled, "--out", tmp_path / "package",
-        "--report", report, "--max-drop", "4%",
+        "--report", report, "--max-drop", "4%", "--max-slice-drop", "20%",
     )  # fmt: skip
     found = json.loads((report / "report.json").read_bytes())
+    assert (found["max_drop"], found["max_slice_drop"]) == ("4%", "20%")
     *rejected, chosen = found["tried"]
     assert chosen["recipe"] == found["chosen"]
     assert all(outcome["rejected"] for outcome in rejected)

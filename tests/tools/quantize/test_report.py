@@ -25,7 +25,7 @@ def report(*, comparable: bool = True, chosen: bool = True, name: str = "model.o
     )  # fmt: skip
     return Report(
         name, "onnx", "a machine", "50 samples", "inference", before if comparable else None,
-        [after], "int8" if chosen else "", "1%", [f"mind {name}"],
+        [after], "int8" if chosen else "", "1%", [f"mind {name}"], "5%",
     )  # fmt: skip
 
 
@@ -71,6 +71,7 @@ def test_the_text_names_what_a_person_asks_for(capsys: pytest.CaptureFixture[str
         "25.0%",
         "chosen",
         "Judged on: 50 samples",
+        "At most may be lost: 1%, 5% on any slice",
         "0.895",
         "-0.1",
         "12.0 dB",
@@ -79,6 +80,10 @@ def test_the_text_names_what_a_person_asks_for(capsys: pytest.CaptureFixture[str
         "mind",
     ):
         assert part in text
+
+
+def test_the_page_says_what_was_allowed_on_any_slice() -> None:
+    assert "at most 1% may be lost; at most 5% on any slice" in html.page(report())
 
 
 def test_no_bar_is_longer_than_the_picture() -> None:

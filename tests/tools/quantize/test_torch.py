@@ -151,7 +151,9 @@ def test_what_a_builder_reads_beside_itself_counts_and_the_same_export_resumes(
     """A builder may do anything: only what it builds tells whether it has changed."""
     slope = tmp_path / "slope.txt"
     changed = BUILDER.replace("nn.ReLU(), nn.Flatten(),", "nn.LeakyReLU(slope()), nn.Flatten(),")
-    builder.write_text(f"{changed}\ndef slope():\n    return float(open({str(slope)!r}).read())\n")
+    builder.write_text(
+        f"{changed}\ndef slope():\n    return float(__import__('pathlib').Path({str(slope)!r}).read_text())\n"
+    )
     counts = []
     for text in ("0.1", "0.1", "0.9"):
         slope.write_text(text)

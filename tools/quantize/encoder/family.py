@@ -122,8 +122,8 @@ class EncoderFamily:
     def _files(self) -> dict[str, bytes]:
         return {TOKENIZER: self.tokenizer}
 
-    def parameters(self, artifact: Artifact) -> int:
-        return self.graph.parameters(artifact)
+    def parameters(self, original: Artifact) -> int:
+        return self.graph.parameters(original)
 
     def worst_layers(self, original: Artifact, made: Artifact) -> Sequence[LayerError]:
         return self.graph.worst_layers(original, made)

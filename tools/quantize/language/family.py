@@ -1,6 +1,5 @@
 """A language model, with what is needed to judge what is made of it."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from tools.quantize.family import (
     Recipe,
     Score,
 )
-from tools.quantize.language import fitting, judged, source
+from tools.quantize.language import fitting, graph, judged, source
 from tools.quantize.language.evaluation import agreement, first_tokens, opened, perplexity
 from tools.quantize.language.recipes import LAYERS, RECIPES, artifact
 from tools.quantize.language.room import Shape, needed_mib
@@ -29,7 +28,7 @@ from tools.quantize.language.tokenizer import control_tokens, prove
 from tools.quantize.package import digest
 from tools.quantize.work import work_key
 
-VERSION = 2  # of what is built here: work that was kept from another one is of no use
+VERSION = 3  # of what is built here: work that was kept from another one is of no use
 FIRST = "first.json"  # first tokens of the float model's answers
 COPIES = 10  # of a 4-bit file in memory at the peak: a float model twice over, and its builder
 RUNTIME = 2**30  # bytes that the libraries take
@@ -110,14 +109,10 @@ class LanguageFamily:
         finally:
             session.close()
 
-    def parameters(self, artifact: Artifact) -> int:
+    def parameters(self, original: Artifact) -> int:
         import onnx
 
-        graph = onnx.load(artifact.directory / "model.onnx", load_external_data=False).graph
-        quantized = [n for n in graph.node if n.op_type == "MatMulNBits"]
-        floats = [t for t in graph.initializer if t.data_type == onnx.TensorProto.FLOAT]
-        count: int = sum(_attribute(n, "K") * _attribute(n, "N") for n in quantized)
-        return count + sum(int(math.prod(t.dims)) for t in floats)
+        return graph.count(onnx.load(original.model, load_external_data=False))
 
     def worst_layers(self, original: Artifact, made: Artifact) -> Sequence[LayerError]:
         del original
@@ -177,10 +172,6 @@ def _config(artifact: Artifact) -> Mapping[str, Any]:
         (artifact.directory / "genai_config.json").read_bytes()
     )
     return found
-
-
-def _attribute(node: Any, name: str) -> int:
-    return next(int(a.i) for a in node.attribute if a.name == name)
 
 
 def _weights_size(folder: Path) -> int:

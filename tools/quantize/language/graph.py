@@ -44,6 +44,15 @@ def matrices(model: Any) -> Iterator[Matrix]:
             yield Matrix(node.name, node.input[1])
 
 
+def count(model: Any) -> int:
+    """Number of weights of a float graph, without the tables of rotary positions, which can be computed."""
+    from onnx import TensorProto
+
+    kinds = (TensorProto.FLOAT, TensorProto.FLOAT16)
+    found = [tensor for tensor in model.graph.initializer if tensor.data_type in kinds]
+    return sum(math.prod(tensor.dims) for tensor in found if tensor.name not in rotary.TABLES)
+
+
 def weights(model: Any, folder: Path) -> Mapping[str, Callable[[], NDArray[np.float32]]]:
     """How each initializer is read, by name: one at a time, so that memory holds one."""
     from onnx import numpy_helper

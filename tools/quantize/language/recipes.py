@@ -126,7 +126,16 @@ def _packed(original: Artifact, directory: Path, notes: Sequence[str]) -> Artifa
     for name in RUNTIME_FILES:
         if (original.directory / name).exists():
             shutil.copyfile(original.directory / name, directory / name)
-    return artifact(directory, notes)
+    made = artifact(directory, notes)
+    return replace(made, notes=[*notes, _of_float16(original, made)])
+
+
+def _of_float16(original: Artifact, made: Artifact) -> str:
+    """The share of the size that language models are published in; the original is float32 here."""
+    files = [original.directory / name for name in ("model.onnx", graph.DATA)]
+    weights = sum(file.stat().st_size for file in files if file.exists())
+    share = made.size / (original.size - weights / 2)
+    return f"{share:.1%} of the size in float16"
 
 
 def artifact(directory: Path, notes: Sequence[str] = ()) -> Artifact:

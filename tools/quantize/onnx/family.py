@@ -130,11 +130,11 @@ class OnnxFamily:
         finally:
             loaded.close()
 
-    def parameters(self, artifact: Artifact) -> int:
+    def parameters(self, original: Artifact) -> int:
         """Number of weights."""
         import onnx
 
-        return graph.parameters(onnx.load_model(str(artifact.model)))
+        return graph.parameters(onnx.load_model(str(original.model)))
 
     def worst_layers(self, original: Artifact, made: Artifact) -> Sequence[LayerError]:
         """Layers by the noise they add."""

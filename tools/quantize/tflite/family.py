@@ -157,9 +157,9 @@ class TfliteFamily:
         finally:
             loaded.close()
 
-    def parameters(self, artifact: Artifact) -> int:
+    def parameters(self, original: Artifact) -> int:
         """Number of weights."""
-        return sum(model.Tensors(artifact.model).weights().values())
+        return sum(model.Tensors(original.model).weights().values())
 
     def worst_layers(self, original: Artifact, made: Artifact) -> Sequence[LayerError]:
         """Layers by the noise they add."""

@@ -90,8 +90,8 @@ class WhisperFamily:
         del original
         return word_errors(artifact, self._heard, progress)
 
-    def parameters(self, artifact: Artifact) -> int:
-        del artifact  # conversion leaves none out
+    def parameters(self, original: Artifact) -> int:
+        del original  # conversion leaves none out
         return source.count(self._folder)
 
     def worst_layers(self, original: Artifact, made: Artifact) -> Sequence[LayerError]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import onnx
 import pytest
 
 from agent.engines.base import EngineOptions
@@ -16,6 +17,7 @@ from tools.quantize.language import graph
 from tools.quantize.language.calibration import TEXTS, curvatures
 from tools.quantize.language.recipes import RECIPES, Weights, artifact
 from tools.quantize.language.room import Shape, needed_mib
+from tools.quantize.language.rotary import TABLES
 from tools.quantize.language.source import check
 
 TOKENS = np.frombuffer(b"Where is the pump, and who looks after it?", np.uint8).astype(np.int32)
@@ -99,6 +101,25 @@ def test_matrices_that_hurt_are_spared_the_worst_first(original: Artifact, tmp_p
     assert again is not None
     assert len(again.wide) == 4
     assert Weights("i", "", bits=8).sparing(layers) is None
+
+
+def test_weights_are_counted_as_they_were_given(original: Artifact) -> None:
+    """Without the tables of rotary positions, which the model builder adds."""
+    model = onnx.load(original.model)
+    arrays = [onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer]
+    assert graph.count(model) == sum(a.size for a in arrays if a.dtype == np.float32)
+    before = graph.count(model)
+    for name in TABLES:
+        table = onnx.numpy_helper.from_array(np.zeros((512, 8), np.float32), name)
+        model.graph.initializer.append(table)
+    assert graph.count(model) == before
+
+
+def test_the_share_of_float16_is_told(original: Artifact, tmp_path: Path) -> None:
+    made = built(RECIPES[0], original, tmp_path / "r")
+    weights = original.model.stat().st_size
+    share = made.size / (weights / 2 + original.size - weights)
+    assert list(made.notes) == [f"{share:.1%} of the size in float16"]
 
 
 def _layers(made: Artifact) -> list:  # type: ignore[type-arg]
