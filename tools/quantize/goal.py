@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from agent.errors import EngineMissing
 from tools.quantize.auto import Limit, parse_limit
+from tools.quantize.libraries import missing
 from tools.quantize.measure import ROUNDS
 from tools.quantize.package import Identity
 
@@ -150,10 +150,7 @@ def goal_options(evaluation: str = TENSORS) -> Callable[[Command], Command]:
             try:
                 return command(goal=Goal(**fields), **options)
             except ModuleNotFoundError as error:
-                raise EngineMissing(
-                    f"the library {error.name} is not installed",
-                    hint="Use the workstation's environment: make workstation",
-                ) from error
+                raise missing(error.name or str(error)) from error
 
         for option in reversed((*_OF_THE_PACKAGE, evaluate, *_OF_THE_RUN)):
             collected = option(collected)

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from agent.errors import BadModel, NotFound, NotReachable
+from tools.quantize.libraries import HINT
 from tools.quantize.work import HUB
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}\Z")
@@ -32,11 +33,6 @@ def folder(source: Path, work: Path) -> Path:
     return _download(str(source), work / HUB)
 
 
-def is_transformers(path: Path) -> bool:
-    """Whether a folder is a Hugging Face model with safe weights."""
-    return (path / "config.json").is_file() and any(path.glob("*.safetensors"))
-
-
 def _download(name: str, place: Path) -> Path:
     try:
         from huggingface_hub import snapshot_download
@@ -44,7 +40,7 @@ def _download(name: str, place: Path) -> Path:
         raise NotFound(
             "no such file or folder, and names on the hub need the workstation extra",
             where=name,
-            hint="Run: make workstation",
+            hint=HINT,
         ) from error
     try:
         found = Path(snapshot_download(name, cache_dir=place, allow_patterns=SAFE))

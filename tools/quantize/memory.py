@@ -1,6 +1,7 @@
 """Whether a run fits into this machine's memory, said before it starts."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,6 +101,22 @@ def refuse_more_than(free: int, needed: int, source: str) -> None:
             where=source,
             hint="Close other programs, or use a machine with more memory",
         )
+
+
+def make_room(needed: int, source: str, say: Callable[[str], None], what: str = "") -> None:
+    """Say what will be needed, if there is as much.
+
+    Args:
+        needed: bytes.
+        source: what it is needed for.
+        say: is given the line.
+        what: is done with it, where that is not the whole run: " to export it".
+
+    Raises:
+        TooLarge: fewer bytes are free.
+    """
+    refuse_more_than(available(), needed, source)
+    say(f"{source}: at most about {mib(needed)} MiB of memory will be needed{what}")
 
 
 def mib(size: int) -> int:

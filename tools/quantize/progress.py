@@ -1,19 +1,32 @@
-"""What a person sees while it works: bars on a terminal, a line for each step elsewhere."""
+"""What a person sees while it works: bars on a terminal, lines elsewhere."""
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
 from tools.quantize.family import Progress
 
+PAUSE = 5.0  # seconds between two lines of one step, at least
+
+
+def part(progress: Progress, begin: float, end: float) -> Progress:
+    """What a piece of a step tells, as its share of the step: 0 is `begin`, 1 is `end`."""
+    return lambda text, share: progress(text, begin + share * (end - begin))
+
 
 class Display:
-    """Steps on standard error; standard output is left to the report."""
+    """Steps on standard error; standard output is left to the report.
 
-    def __init__(self) -> None:
+    Args:
+        pause: seconds between two lines of one step where there is no terminal, at least.
+    """
+
+    def __init__(self, pause: float = PAUSE) -> None:
         self._stack = ExitStack()
         self._bars: Any = None
+        self._pause = pause
 
     def __enter__(self) -> Self:
         if sys.stderr.isatty():
@@ -26,7 +39,7 @@ class Display:
     def say(self, text: str) -> None:
         """One line that stays."""
         if self._bars is not None:
-            self._bars.console.print(text, highlight=False)
+            self._bars.console.print(text, highlight=False, markup=False)
         else:
             print(text, file=sys.stderr, flush=True)
 
@@ -35,14 +48,27 @@ class Display:
         """A step; yields what tells how far it is."""
         if self._bars is None:
             self.say(title)
-            yield lambda _text, _share: None
+            yield self._lines(title)
             return
-        task = self._bars.add_task(title, total=1.0)
+        task = self._bars.add_task(title, total=1.0, doing="")
         try:
-            yield lambda _text, share: self._bars.update(task, completed=share)
+            yield lambda text, share: self._bars.update(task, completed=share, doing=text)
         finally:
             self._bars.update(task, completed=1.0)
             self._bars.remove_task(task)
+
+    def _lines(self, title: str) -> Progress:
+        """A line when another tenth is done, and some time has passed since the last."""
+        stream, told, since = sys.stderr, 0, time.monotonic()  # libraries are kept off this one
+
+        def progress(text: str, share: float) -> None:
+            nonlocal told, since
+            tenth = int(share * 10 + 1e-6)
+            if tenth > told and time.monotonic() - since >= self._pause:
+                print(f"{title}: {tenth}0 %, {text}", file=stream, flush=True)
+                told, since = tenth, time.monotonic()
+
+        return progress
 
 
 def _bars() -> Any:
@@ -56,9 +82,11 @@ def _bars() -> Any:
         return nullcontext()
     return Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        TextColumn("{task.fields[doing]}", style="dim", markup=False),
+        # The stream as it is now: while a library works, `sys.stderr` is one that nobody sees.
+        console=Console(file=sys.stderr),
         transient=True,
     )

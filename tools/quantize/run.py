@@ -2,8 +2,8 @@
 
 import heapq
 import platform
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,10 +23,21 @@ MOST_TRIED = 24  # models that `--auto` builds and judges
 
 
 def quantize(family: Family, goal: Goal, source: str, kind: str) -> Report:
-    """Build, judge, report and package.
+    """Build, judge, report and package. Arguments and errors are those of `prepared`."""
+    return prepared(lambda _display: nullcontext(family), goal, source, kind)
+
+
+def prepared(
+    prepare: Callable[[Display], AbstractContextManager[Family]],
+    goal: Goal,
+    source: str,
+    kind: str,
+) -> Report:
+    """The same, of a family that takes long to make, or that holds something for as long as it is used.
 
     Args:
-        family: the source and all that its kind of model needs.
+        prepare: makes the family, the source and all that its kind of model needs; what takes long,
+            an export, is a step of the display that it is given.
         goal: the common options.
         source: what is quantized, as errors and the report call it.
         kind: the family's name, for the report.
@@ -42,14 +53,13 @@ def quantize(family: Family, goal: Goal, source: str, kind: str) -> Report:
     if goal.out:
         check_place(goal.out)
         check_identity(goal.identity(source))
-    _named(family.recipes(), goal.recipe)
     if goal.report:
         with storage(goal.report):
             goal.report.mkdir(parents=True, exist_ok=True)
-    needed = family.needs_bytes()
-    memory.refuse_more_than(memory.available(), needed, source)
     with Display() as display, ExitStack() as held:
-        display.say(f"{source}: at most about {memory.mib(needed)} MiB of memory will be needed")
+        family = held.enter_context(prepare(display))
+        _named(family.recipes(), goal.recipe)
+        memory.make_room(family.needs_bytes(), source, display.say)
         work = held.enter_context(WorkDirectory(goal.work, family.key).held())
         if goal.fresh:
             work = work.emptied()

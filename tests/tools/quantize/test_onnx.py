@@ -291,11 +291,16 @@ def test_an_evaluation_set_of_another_model_is_refused(
     assert nothing_left(tmp_path)
 
 
+@pytest.mark.parametrize("domain", ["com.example", ""])
+@pytest.mark.parametrize("inner", [False, True])
 def test_an_operator_that_the_runtime_lacks_is_named_with_its_node(
-    edge_quantize: Run, tmp_path: Path
+    edge_quantize: Run, tmp_path: Path, domain: str, inner: bool
 ) -> None:
-    node = helper.make_node("Frobnicate", ["x"], ["y"], name="the_odd_one", domain="com.example")
-    model = model_of([node], [], ("n", INPUTS), ("n", CLASSES))
+    node = helper.make_node("Frobnicate", ["x"], ["y"], name="the_odd_one", domain=domain)
+    if inner:
+        node = in_a_branch(node)
+    always = [numpy_helper.from_array(np.array(True), "always")] if inner else []
+    model = model_of([node], always, ("n", INPUTS), ("n", CLASSES))
     model.opset_import.append(helper.make_opsetid("com.example", 1))
     onnx.save_model(model, str(tmp_path / "odd.onnx"))
     done = edge_quantize("onnx", tmp_path / "odd.onnx", "--out", tmp_path / "package", status=2)
@@ -303,6 +308,14 @@ def test_an_operator_that_the_runtime_lacks_is_named_with_its_node(
     assert "Frobnicate" in done.stderr
     assert "the_odd_one" in done.stderr
     assert nothing_left(tmp_path)
+
+
+def in_a_branch(node: onnx.NodeProto) -> onnx.NodeProto:
+    made = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ("n", CLASSES))
+    branches = [helper.make_graph([node], name, [], [made]) for name in ("then", "else")]
+    return helper.make_node(
+        "If", ["always"], ["y"], then_branch=branches[0], else_branch=branches[1], name="choice"
+    )
 
 
 @pytest.mark.parametrize("name", ["model.pt", "pytorch_model.bin", "model.ckpt", "model.pkl"])

@@ -65,11 +65,12 @@ def test_the_graph_computes_what_the_module_computes(
 
     from tools.quantize.family import Artifact
     from tools.quantize.onnx.export import from_state_dict
+    from tools.quantize.progress import Display
     from tools.quantize.tensors.session import opened
 
     module = find_builder(f"{builder}:build")()[0].eval()
     x = np.random.default_rng(0).standard_normal((5, 1, 8, 8)).astype(np.float32)
-    with from_state_dict(state_dict, f"{builder}:build", tmp_path / "work") as path:
+    with from_state_dict(state_dict, f"{builder}:build", tmp_path / "work", Display()) as path:
         found = opened(Artifact(path.parent, {path.name: "model"}, "onnx")).run({"input": x})
     with torch.no_grad():
         np.testing.assert_allclose(found["output"], module(torch.from_numpy(x)), atol=1e-4)
@@ -82,8 +83,10 @@ def test_the_graph_computes_what_the_module_computes(
         (BUILDER.replace("128", "64"), "size mismatch"),
         (BUILDER.replace("def build", "def other"), "no such builder"),
         ("import absent_library\n", "no such builder"),
+        ("def build():\n    return 1 / 0\n", "the builder raised ZeroDivisionError"),
+        (BUILDER.replace("zeros(1, 1,", "zeros(1, 2,"), "cannot be exported"),
     ],
-    ids=["other sizes", "no function", "cannot be imported"],
+    ids=["other sizes", "no function", "cannot be imported", "fails", "another example"],
 )
 def test_a_builder_that_does_not_fit(
     edge_quantize: Run, state_dict: Path, builder: Path, tmp_path: Path, changed: str, says: str
@@ -176,7 +179,11 @@ def test_a_hugging_face_folder_becomes_a_package(edge_quantize: Run, tmp_path: P
     ResNetForImageClassification(config).save_pretrained(source)
     random = np.random.default_rng(0)
     np.savez(tmp_path / "set.npz", inputs=random.random((40, 3, 64, 64), np.float32))
-    edge_quantize("onnx", source, "--evaluate", tmp_path / "set.npz", "--out", tmp_path / "package")
+    done = edge_quantize(
+        "onnx", source, "--evaluate", tmp_path / "set.npz", "--out", tmp_path / "package"
+    )
+    told = [done.stderr.index(t) for t in ("to export it", "Exporting to ONNX", "Reading")]
+    assert told == sorted(told)
     manifest = parse_manifest((tmp_path / "package" / "model.toml").read_bytes())
     assert manifest.inputs[0].name == "pixel_values"
 

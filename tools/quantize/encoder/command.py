@@ -1,23 +1,26 @@
 """`edge-quantize encoder`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 
-from agent.errors import BadModel, BadRequest
+from agent.errors import BadRequest
 from agent.tasks.embedding.tokens import Tokenizer
+from tools.quantize import folder as hugging_face
 from tools.quantize import hub
 from tools.quantize.encoder import modules, proof, questions
 from tools.quantize.encoder.classifier import ClassifierFamily
 from tools.quantize.encoder.family import EncoderFamily
-from tools.quantize.encoder.modules import read_json
 from tools.quantize.encoder.pairs import pairs
 from tools.quantize.goal import Goal, goal_options
 from tools.quantize.onnx import export, source
 from tools.quantize.onnx.family import OnnxFamily, OnnxSource
-from tools.quantize.run import quantize
+from tools.quantize.progress import Display
+from tools.quantize.run import prepared
 from tools.quantize.tensors.samples import Samples
 
 SAMPLES = 32  # texts that layers are compared on, and that are timed
@@ -32,9 +35,8 @@ def encoder(source_path: Path, goal: Goal) -> None:
     A classifier of texts is judged on --evaluate, a file with a label, a tab and a text in each line.
     """
     folder = hub.folder(source_path, goal.work)
-    if not folder.is_dir() or not hub.is_transformers(folder):
-        raise BadModel("no Hugging Face folder with safetensors", where=str(source_path))
-    labels = questions.labels_of(read_json(folder / "config.json", dict))
+    hugging_face.check(folder)
+    labels = questions.labels_of(hugging_face.config(folder))
     settings: dict[str, Any] = {"max_tokens": modules.window(folder)}
     if labels:
         settings["labels"] = labels
@@ -44,16 +46,22 @@ def encoder(source_path: Path, goal: Goal) -> None:
         raise BadRequest(message, where="--evaluate")
     else:
         settings |= modules.pooling(folder)
-    tokenizer = proof.check(folder, settings["max_tokens"])
-    with export.from_transformers(folder, goal.work) as path:
-        names = [spec.name for spec in source.specs(path)]
-        texts = samples(tokenizer, names)
-        graph = OnnxFamily(OnnxSource(path, texts, texts, task="embedding"))
-        family = EncoderFamily(graph, tokenizer, settings)
-        if labels:
-            data = f"{len(asked)} labelled texts of {goal.evaluate}"
-            family = ClassifierFamily(graph, tokenizer, settings, asked, data)
-        quantize(family, goal, str(source_path), "encoder")
+
+    @contextmanager
+    def family(display: Display) -> Iterator[EncoderFamily]:
+        with display.step("Proving the tokenizer"):
+            tokenizer, notes = proof.check(folder, settings["max_tokens"])
+        with export.from_transformers(folder, goal.work, display) as path:
+            names = [spec.name for spec in source.specs(path)]
+            texts = samples(tokenizer, names)
+            graph = OnnxFamily(OnnxSource(path, texts, texts, task="embedding"))
+            if labels:
+                data = f"{len(asked)} labelled texts of {goal.evaluate}"
+                yield ClassifierFamily(graph, tokenizer, settings, asked, data, notes=notes)
+            else:
+                yield EncoderFamily(graph, tokenizer, settings, notes=notes)
+
+    prepared(family, goal, str(source_path), "encoder")
 
 
 def samples(tokenizer: bytes, names: list[str]) -> Samples:

@@ -35,6 +35,7 @@ class Tokenized:
 
     inner: Recipe
     tokenizer: bytes
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -46,11 +47,11 @@ class Tokenized:
 
     def build(self, original: Artifact, directory: Path, progress: Progress) -> Artifact:
         made = self.inner.build(original, directory, progress)
-        return accompanied(made, self.tokenizer)
+        return accompanied(replace(made, notes=(*made.notes, *self.notes)), self.tokenizer)
 
     def sparing(self, layers: Sequence[LayerError]) -> "Recipe | None":
         spared = self.inner.sparing(layers)
-        return None if spared is None else Tokenized(spared, self.tokenizer)
+        return None if spared is None else replace(self, inner=spared)
 
 
 @dataclass(slots=True)
@@ -61,18 +62,22 @@ class EncoderFamily:
         graph: the family of its ONNX graph, with tokenized texts as its samples.
         tokenizer: bytes of its `tokenizer.json`.
         settings: `[parameters]` of the manifest.
+        notes: on the tokenizer, for the report.
     """
 
     graph: OnnxFamily
     tokenizer: bytes
     settings: dict[str, Any]
+    notes: tuple[str, ...] = field(default=(), kw_only=True)
     _reference: NDArray[np.float64] | None = field(default=None, init=False)
 
     comparable = True
 
     @property
     def key(self) -> str:
-        return work_key("encoder", self.graph.key, self.tokenizer, self.settings, self._judged_on())
+        judged_on = self._judged_on()
+        made_of = (self.graph.key, self.tokenizer, self.settings, judged_on, self.notes)
+        return work_key("encoder", *made_of)
 
     def _judged_on(self) -> Sequence[object]:
         """All that is asked of the model: scores that are kept are of these."""
@@ -85,7 +90,8 @@ class EncoderFamily:
         return accompanied(self.graph.original(directory, progress), self.tokenizer)
 
     def recipes(self) -> Sequence[Recipe]:
-        return [Tokenized(each, self.tokenizer) for each in (DynamicInt8(), Int4Weights())]
+        inner = (DynamicInt8(), Int4Weights())
+        return [Tokenized(each, self.tokenizer, self.notes) for each in inner]
 
     def evaluate(
         self, original: Artifact, artifact: Artifact, progress: Progress

@@ -5,21 +5,18 @@ tokens' vectors or the first one, and lengths of 1: whatever else is listed woul
 word, and is refused.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from agent.errors import BadModel
 from agent.tasks.embedding.encoder import MAX_WINDOW
 from agent.tasks.embedding.pooling import Pooling
-
-T = TypeVar("T", dict[str, Any], list[Any])
+from tools.quantize.folder import CONFIG, read_json
 
 MODULES = "modules.json"
-CONFIG = "config.json"
 MAX_TOKENS = 256  # where the folder does not say
 
 _PREFIX = "pooling_mode_"
@@ -66,7 +63,7 @@ def pooling(folder: Path) -> dict[str, Any]:
 def window(folder: Path) -> int:
     """The most tokens of a text: what sentence-transformers wrote, or `MAX_TOKENS`. Raises BadModel."""
     path = folder / "sentence_bert_config.json"
-    found = read_json(path, dict).get("max_seq_length")
+    found = _settings(path).get("max_seq_length")
     if found is None:
         return MAX_TOKENS
     if not isinstance(found, int) or not 2 <= found <= MAX_WINDOW:
@@ -75,21 +72,9 @@ def window(folder: Path) -> int:
     return found
 
 
-def read_json(path: Path, kind: type[T]) -> T:
-    """What a file holds; nothing where it is not there.
-
-    Raises:
-        BadModel: it cannot be read, or holds something else.
-    """
-    try:
-        found = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return kind()
-    except (OSError, ValueError) as error:
-        raise BadModel(f"cannot be read: {error}", where=str(path)) from error
-    if not isinstance(found, kind):
-        raise BadModel(f"holds no JSON {'list' if kind is list else 'object'}", where=str(path))
-    return found
+def _settings(path: Path) -> dict[str, Any]:
+    """What a file sets; nothing where it is not there."""
+    return read_json(path, dict) if path.exists() else {}
 
 
 def _listed(folder: Path) -> list[_Module]:
@@ -103,7 +88,7 @@ def _listed(folder: Path) -> list[_Module]:
 
 
 def _pooling(path: Path) -> Pooling:
-    config = read_json(path, dict)
+    config = _settings(path)
     on = [n.removeprefix(_PREFIX) for n, v in config.items() if n.startswith(_PREFIX) and v is True]
     if not on and "pooling_mode" in config:  # how newer releases write it
         named = str(config["pooling_mode"])

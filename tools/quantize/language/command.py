@@ -4,13 +4,14 @@ from pathlib import Path
 
 import click
 
+from tools.quantize import hub
 from tools.quantize.goal import Goal, goal_options
 from tools.quantize.language.family import LanguageFamily, LanguageSource
 from tools.quantize.run import quantize
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path, exists=True))
+@click.argument("source", type=click.Path(path_type=Path))
 @goal_options("JSON lines, see above")
 @click.option(
     "--context",
@@ -28,10 +29,11 @@ from tools.quantize.run import quantize
     help="That a device remembers at once.",
 )
 def language(source: Path, goal: Goal, context: int, conversations: int) -> None:
-    """Quantize SOURCE, a GGUF file or a Hugging Face folder, for onnxruntime-genai.
+    """Quantize SOURCE, a GGUF file or a Hugging Face folder or name, for onnxruntime-genai.
 
     It is judged on texts and questions of the project's own, or on --evaluate, a file of JSON lines:
     {"prompt": "…"} or {"text": "…"}, with "slice": "…" if you like.
     """
-    given = LanguageSource(source, context, conversations, goal.evaluate)
+    found = hub.folder(source, goal.work)
+    given = LanguageSource(found, context, conversations, goal.evaluate)
     quantize(LanguageFamily(given), goal, str(source), "language")

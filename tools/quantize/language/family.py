@@ -10,6 +10,7 @@ import numpy as np
 
 from agent.engines.generation import GenerationRequest
 from agent.types import TensorSpec
+from tools.quantize import folder as hugging_face
 from tools.quantize.family import (
     Artifact,
     Description,
@@ -24,11 +25,13 @@ from tools.quantize.language import fitting, graph, judged, source
 from tools.quantize.language.evaluation import agreement, first_tokens, opened, perplexity
 from tools.quantize.language.recipes import LAYERS, RECIPES, artifact
 from tools.quantize.language.room import Shape, needed_mib
-from tools.quantize.language.tokenizer import control_tokens, prove
+from tools.quantize.language.tokenizer import proof_texts
+from tools.quantize.libraries import reading
 from tools.quantize.package import digest
+from tools.quantize.proof import prove
 from tools.quantize.work import work_key
 
-VERSION = 3  # of what is built here: work that was kept from another one is of no use
+VERSION = 4  # of what is built here: work that was kept from another one is of no use
 FIRST = "first.json"  # first tokens of the float model's answers
 COPIES = 10  # of a 4-bit file in memory at the peak: a float model twice over, and its builder
 RUNTIME = 2**30  # bytes that the libraries take
@@ -68,24 +71,24 @@ class LanguageFamily:
     @property
     def key(self) -> str:
         path = self._given.path
-        files = [path] if path.is_file() else source.files(path)
+        files = [path] if path.is_file() else hugging_face.files(path)
         known = [(file.name, digest(file)) for file in files]
         return work_key("language", VERSION, known, self._judged)
 
     def needs_bytes(self) -> int:
         path = self._given.path
-        size = path.stat().st_size if path.is_file() else _weights_size(path)
+        size = path.stat().st_size if path.is_file() else hugging_face.size(path)
         return RUNTIME + (COPIES if path.is_file() else 4) * size + fitting.needed(path)
 
     def original(self, directory: Path, progress: Progress) -> Artifact:
         staging = directory / "staging"
         folder = source.staged(self._given.path, staging, progress)
-        source.built(folder, directory, progress)
+        source.built(self._given.path, folder, directory, progress)
         _remove(staging)
         made = artifact(directory)
         session = opened(made)
         try:
-            _prove(session, (directory / source.TOKENIZER).read_bytes())
+            _prove(session, (directory / hugging_face.TOKENIZER).read_bytes(), self._given.path)
         finally:
             session.close()
         return made
@@ -149,21 +152,23 @@ def next_token(artifact: Artifact) -> Callable[[], object]:
     return lambda: session.run({"tokens": tokens})
 
 
-def _prove(session: Any, data: bytes) -> None:
-    from tokenizers import Tokenizer
+def _prove(session: Any, data: bytes, given: Path) -> None:
+    with reading(given):
+        from tokenizers import Tokenizer
 
-    reference = Tokenizer.from_str(data.decode())
+        reference = Tokenizer.from_str(data.decode())
     prove(
         lambda text: reference.encode(text).ids,
         lambda text: session.tokens(GenerationRequest(text=text)).tolist(),
-        control_tokens(data),
+        proof_texts(data),
+        f"{given}: {hugging_face.TOKENIZER}",
     )
 
 
 def _golden(artifact: Artifact) -> np.ndarray:
     from tokenizers import Tokenizer
 
-    data = (artifact.directory / source.TOKENIZER).read_text()
+    data = (artifact.directory / hugging_face.TOKENIZER).read_text()
     return np.array(Tokenizer.from_str(data).encode(PROBED).ids, np.int32)
 
 
@@ -172,10 +177,6 @@ def _config(artifact: Artifact) -> Mapping[str, Any]:
         (artifact.directory / "genai_config.json").read_bytes()
     )
     return found
-
-
-def _weights_size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
 
 
 def _remove(folder: Path) -> None:

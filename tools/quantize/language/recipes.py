@@ -14,11 +14,13 @@ from tools.quantize.language import graph
 from tools.quantize.language.calibration import curvatures, input_names, texts
 from tools.quantize.language.source import RUNTIME_FILES
 from tools.quantize.language.weights import Blocks, Floats, compensated, nearest, shifted
+from tools.quantize.progress import part
 
 LAYERS = "layers.json"
 ENDS = frozenset({graph.HEAD, graph.EMBEDDING})
 # Offsets there gain half a percent of perplexity, and cost time and the closest answers (ADR 0079).
 UNSHIFTED = "/o_proj/MatMul"
+WRITTEN = 0.5  # of the building, when the texts that weights are fitted to are there
 SPARED = 0.1  # of the matrices, each time that some are spared
 
 
@@ -55,8 +57,9 @@ class Weights:
         """The model with its matrices quantized. Raises BadModel."""
         maker = _Maker(self)
         if self.fitted:
-            written = texts(original, progress)
-            maker.curvatures = curvatures(original.directory, written, progress)
+            written = texts(original, part(progress, 0.0, WRITTEN))
+            read = part(progress, WRITTEN, 1.0)
+            maker.curvatures = curvatures(original.directory, written, read)
             maker.inputs = input_names(original.directory)
         graph.quantized(original.directory, directory, maker)
         (directory / LAYERS).write_bytes(msgspec.json.encode(maker.errors))

@@ -1,27 +1,11 @@
-"""A tokenizer is part of the model, and is proved.
+"""A `tokenizer.json` that every library reads alike, and what it is asked in its proof."""
 
-Two libraries read the packaged files: `tokenizers`, which the model was trained with, and the
-runtime's own. They must give the same ids on a text with all that goes wrong: scripts, emoji, control
-tokens, code, digits, white space.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from agent.errors import BadModel
-
-#: Everything that tokenizers have been seen to disagree about. Control tokens are put in beside it.
-PROOF = (
-    "Hello, World! It's 7 o'clock; they'll have 1234567890 items (42.5%).\n"
-    "Привет, мир. Γειά σου Κόσμε. שלום עולם. مرحبا بالعالم. नमस्ते दुनिया. 你好,世界。こんにちは世界。"
-    "안녕하세요 세계. Zażółć gęślą jaźń. naïve café — “quoted” …\n"
-    "🎉 👩‍👩‍👧‍👦 🇩🇪 👍🏽 ∑∞≈≠ ½ ™\n"
-    "def f(x):\n\tif x != 0:\n        return {'a': [x ** 2, 0x1F]}  # ok\n\n\n"
-    "  two  spaces   three \t tab\r\nCRLF \u00a0nbsp \u200bzero-width e\u0301 combining\n"
-    "UPPER lower MiXeD snake_case kebab-case http://example.com/a?b=c&d=e#f"
-)
+from tools.quantize.proof import TEXTS
 
 _BYTE_LEVEL = {
     "type": "ByteLevel",
@@ -96,44 +80,6 @@ def control_tokens(data: bytes) -> list[str]:
     return [token["content"] for token in added if token.get("special")]
 
 
-def prove(
-    expected: Callable[[str], Sequence[int]],
-    actual: Callable[[str], Sequence[int]],
-    controls: Sequence[str],
-) -> int:
-    """Compare two tokenizers on the proof's lines, with and without control tokens.
-
-    Args:
-        expected: ids by the library that the model was trained with.
-        actual: ids by the runtime.
-        controls: texts of control tokens.
-
-    Returns:
-        Ids compared.
-
-    Raises:
-        BadModel: they differ; the text on which they do is named.
-    """
-    lines = [line for line in PROOF.split("\n") if line]
-    texts = [*lines, PROOF, *(f"{c}user {lines[0]}{c}\n" for c in controls)]
-    compared = 0
-    for text in texts:
-        one, other = list(expected(text)), list(actual(text))
-        if one != other:
-            raise BadModel(
-                f"the runtime reads {_shown(text)} as {_ids(other)}, "
-                f"the model was trained with {_ids(one)}",
-                where="tokenizer.json",
-                hint="The tokenizer's files do not say what it does; save them again from its source",
-            )
-        compared += len(one)
-    return compared
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) < 60 else f"{text[:57]}...")
-
-
-def _ids(ids: Sequence[int]) -> str:
-    shown = ", ".join(map(str, ids[:8]))
-    return f"[{shown}{', ...' if len(ids) > 8 else ''}]"
+def proof_texts(data: bytes) -> list[str]:
+    """What a language model's tokenizer is asked: the texts of every proof, among control tokens too."""
+    return [*TEXTS, *(f"{c}user {TEXTS[0]}{c}\n" for c in control_tokens(data))]

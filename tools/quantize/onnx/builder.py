@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from agent.errors import BadRequest
+from tools.quantize.libraries import one_line
 
 Builder = Callable[[], Any]
 
@@ -74,7 +75,7 @@ def place_of(error: Exception, name: str, file: str) -> str:
 
 def said(error: Exception) -> str:
     """The class of an error and what it says, on one line."""
-    text = " ".join(str(error).split())[:300]
+    text = one_line(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

@@ -1,7 +1,8 @@
 """`edge-quantize onnx` and `edge-quantize torch`."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,14 @@ import click
 import numpy as np
 
 from agent.types import TensorSpec
+from tools.quantize import folder as hugging_face
 from tools.quantize import hub
 from tools.quantize.goal import Goal, goal_options
 from tools.quantize.onnx import export, source
 from tools.quantize.onnx.family import OnnxFamily, OnnxSource
 from tools.quantize.onnx.recipes import check_calibration
-from tools.quantize.run import quantize
+from tools.quantize.progress import Display
+from tools.quantize.run import prepared
 from tools.quantize.tensors.options import tensor_options
 from tools.quantize.tensors.samples import Samples, generated, read_samples
 
@@ -51,15 +54,14 @@ def onnx(source_path: Path, goal: Goal, **options: Any) -> None:
 
     Without --out nothing is packaged: the report says what the recipe would give.
     """
+    name = str(source_path)
     found = hub.folder(source_path, goal.work)
-    with _graph(found, goal.work) as path:
-        run(path, goal, str(source_path), "onnx", **options)
-
-
-def _graph(found: Path, work: Path) -> AbstractContextManager[Path]:
-    if found.is_dir() and hub.is_transformers(found):
-        return export.from_transformers(found, work)
-    return nullcontext(source.find(found))
+    if found.is_dir() and hugging_face.is_transformers(found):
+        hugging_face.check(found)
+        run(lambda d: export.from_transformers(found, goal.work, d), goal, name, "onnx", **options)
+    else:
+        path = source.find(found)
+        run(lambda _: nullcontext(path), goal, name, "onnx", **options)
 
 
 @click.command()
@@ -74,12 +76,13 @@ def _graph(found: Path, work: Path) -> AbstractContextManager[Path]:
 @graph_options
 def torch(weights: Path, builder: str, goal: Goal, **options: Any) -> None:
     """Quantize WEIGHTS, a torch state dict in safetensors, by way of ONNX."""
-    with export.from_state_dict(weights, builder, goal.work) as path:
-        run(path, goal, str(weights), "torch", **options)
+    export.check(weights)
+    made = partial(export.from_state_dict, weights, builder, goal.work)
+    run(made, goal, str(weights), "torch", **options)
 
 
 def run(
-    path: Path,
+    graph_of: Callable[[Display], AbstractContextManager[Path]],
     goal: Goal,
     name: str,
     kind: str,
@@ -90,10 +93,17 @@ def run(
     per_tensor: bool,
     task: str,
 ) -> None:
-    """Quantize an ONNX file as the options say. Raises what `run.quantize` raises."""
-    evaluation, calibration = sets(source.specs(path), goal.evaluate, calibrate)
-    given = OnnxSource(path, evaluation, calibration, metric, output, not per_tensor, task)
-    quantize(OnnxFamily(given), goal, name, kind)
+    """Quantize the ONNX file that a step makes as the options say, and hold it meanwhile. Raises as `run.prepared`."""
+
+    @contextmanager
+    def family(display: Display) -> Iterator[OnnxFamily]:
+        with graph_of(display) as path:
+            evaluation, calibration = sets(source.specs(path), goal.evaluate, calibrate)
+            yield OnnxFamily(
+                OnnxSource(path, evaluation, calibration, metric, output, not per_tensor, task)
+            )
+
+    prepared(family, goal, name, kind)
 
 
 def sets(

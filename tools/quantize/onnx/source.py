@@ -1,13 +1,15 @@
 """From what a person has to one ONNX file: checked, whole, and runnable here."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from agent.engines.base import DTYPE_NAMES
+from agent.engines.base import DTYPE_NAMES, load_error
+from agent.engines.onnx import MISSING_OPERATOR, OPERATOR_HINT
 from agent.errors import BadModel, NotFound, TooLarge
 from agent.types import TensorSpec
+from tools.quantize import pickles
 from tools.quantize.family import Artifact
 from tools.quantize.onnx.footprint import Footprint, footprint
 from tools.quantize.package import digest
@@ -15,7 +17,6 @@ from tools.quantize.tensors.samples import Samples
 from tools.quantize.tensors.session import opened
 
 MODEL = "model.onnx"
-PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib")
 LARGEST = 2**31 - 1  # bytes of a file without external data, a limit of protocol buffers
 
 
@@ -29,7 +30,7 @@ def find(source: Path) -> Path:
     if not source.exists():
         raise NotFound("no such file or folder", where=str(source))
     if source.is_file():
-        refuse_pickle(source)
+        pickles.refuse(source)
         return source
     found = sorted({*source.glob("*.onnx"), *source.glob("onnx/*.onnx")})
     if len(found) == 1:
@@ -37,31 +38,12 @@ def find(source: Path) -> Path:
     if found:
         names = ", ".join(path.name for path in found[:5])
         raise BadModel(f"several ONNX files: {names}", where=str(source), hint="Name one of them")
-    for path in sorted(source.iterdir()):
-        refuse_pickle(path)
+    pickles.refuse_in(source)
     raise BadModel(
         "the folder holds no model",
         where=str(source),
         hint="Expected an ONNX file; a Hugging Face folder has config.json and model.safetensors",
     )
-
-
-def refuse_pickle(path: Path) -> None:
-    """Refuse what would run code when it is read.
-
-    Raises:
-        BadModel: the file is a pickle; the hint is the command that converts it.
-    """
-    if path.is_file() and path.suffix in PICKLES:
-        target = path.with_suffix(".safetensors")
-        raise BadModel(
-            "pickle files run code when they are read, and are not accepted",
-            where=str(path),
-            hint=(
-                "If you trust it, convert it: python -c 'import torch; from safetensors.torch "
-                f'import save_file; save_file(torch.load("{path}", weights_only=True), "{target}")\''
-            ),
-        )
 
 
 def size(path: Path) -> int:
@@ -132,14 +114,25 @@ def read(path: Path) -> Any:
 
     try:
         model = onnx.load_model(str(path))
-        onnx.checker.check_model(model)
     except FileNotFoundError as error:
         raise BadModel(
             f"a file of its weights is missing: {error.filename}", where=str(path)
         ) from error
     except Exception as error:
         raise _no_onnx(path, error) from error
+    try:
+        onnx.checker.check_model(model)
+    except Exception as error:
+        raise _unchecked(path, model, error) from error
     return model
+
+
+def _unchecked(path: Path, model: Any, error: Exception) -> BadModel:
+    """What the checker refuses; an operator that no runtime has, as the runtime would say it."""
+    refused = load_error(error, "onnx", MISSING_OPERATOR, OPERATOR_HINT)
+    if not refused.hint:
+        return _no_onnx(path, error)
+    return _at_node(refused, model.graph, str(path))
 
 
 def specs(path: Path) -> list[TensorSpec]:
@@ -179,24 +172,29 @@ def check_runs(artifact: Artifact, where: str) -> None:
     Raises:
         BadModel: it cannot be loaded; for a lacking operator, with the first node that has it.
     """
+    import onnx
+
     try:
         opened(artifact).close()
     except BadModel as error:
-        nodes = _nodes_named(artifact.model, error.message)
-        place = f"{where}: node {nodes[0]}" if nodes else where
-        raise BadModel(error.message, where=place, hint=error.hint) from error
+        graph = onnx.load_model(str(artifact.model)).graph  # `read` could
+        raise _at_node(error, graph, where) from error
 
 
-def _nodes_named(path: Path, message: str) -> Sequence[str]:
-    """The nodes whose operator a message names last."""
-    import onnx
+def _at_node(error: BadModel, graph: Any, where: str) -> BadModel:
+    """The error with the first node whose operator it names, if it names one."""
+    place = where
+    if "lacks the operator" in error.message:
+        operator = error.message.rsplit(" ", 1)[-1].rsplit(".", 1)[-1].rsplit(":", 1)[-1]
+        place = next((f"{where}: node {name}" for name in _nodes(graph, operator)), where)
+    return BadModel(error.message, where=place, hint=error.hint)
 
-    if "lacks the operator" not in message:
-        return []
-    operator = message.rsplit(" ", 1)[-1].rsplit(".", 1)[-1].rsplit(":", 1)[-1]
-    graph = onnx.load_model(str(path), load_external_data=False).graph
-    return [
-        node.name or f"#{index} ({', '.join(node.output)})"
-        for index, node in enumerate(graph.node)
-        if node.op_type == operator
-    ]
+
+def _nodes(graph: Any, operator: str) -> Iterator[str]:
+    """Names of the nodes of an operator, in the branches of others too."""
+    for index, node in enumerate(graph.node):
+        if node.op_type == operator:
+            yield node.name or f"#{index} ({', '.join(node.output)})"
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _nodes(inner, operator)

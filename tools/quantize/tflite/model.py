@@ -10,8 +10,8 @@ import numpy as np
 from agent.engines.quantization import dequantize
 from agent.errors import BadModel, NotFound
 from agent.types import Array, Quantization
+from tools.quantize import pickles
 from tools.quantize.family import CLEAN_DB, LayerError
-from tools.quantize.onnx.source import refuse_pickle
 
 IDENTIFIER = b"TFL3"  # bytes 4 to 8 of a file
 LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL")
@@ -28,7 +28,7 @@ def check_file(path: Path) -> Path:
         raise NotFound("no such file", where=str(path))
     if path.is_dir():
         raise BadModel("a folder", where=str(path), hint="Name the TensorFlow Lite file in it")
-    refuse_pickle(path)
+    pickles.refuse(path)
     with path.open("rb") as file:
         if file.read(8)[4:] != IDENTIFIER:
             raise BadModel("no TensorFlow Lite file", where=str(path))

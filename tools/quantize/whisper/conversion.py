@@ -1,17 +1,15 @@
 """From a Hugging Face folder to CTranslate2, and the recipes that differ in how weights are stored."""
 
-import contextlib
-import io
-import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
-from agent.errors import BadModel, EngineMissing
 from tools.quantize.family import CLEAN_DB, Artifact, LayerError, Progress, Recipe, Role
-from tools.quantize.whisper.source import PREPROCESSOR, TOKENIZER
+from tools.quantize.folder import TOKENIZER, weight_files
+from tools.quantize.libraries import quiet, reading
+from tools.quantize.whisper.source import PREPROCESSOR
 
 FILES: dict[str, Role] = {
     "model.bin": "model",
@@ -44,11 +42,11 @@ class Stored:
         return self.kind.replace("_", "-")
 
     def build(self, original: Artifact, directory: Path, progress: Progress) -> Artifact:
-        del original  # conversion begins with the weights as they were given
+        # Conversion begins with the weights as they were given, not with the original's.
         made = converted(self.folder, directory, self.kind, self.language, progress)
         layers = rounded(self.folder) if self.kind.startswith("int8") else []
         (directory / LAYERS).write_bytes(msgspec.json.encode(layers))
-        return made
+        return replace(made, notes=original.notes)
 
     def sparing(self, layers: Sequence[LayerError]) -> Recipe | None:
         del layers  # CTranslate2 stores all matrices alike
@@ -75,14 +73,11 @@ def converted(
         EngineMissing: a library is not installed.
     """
     progress("Converting", 0.1)
-    with libraries(), _quiet():
+    with reading(folder, what="cannot be converted"), quiet():
         from ctranslate2.converters import TransformersConverter
 
         converter = TransformersConverter(str(folder), copy_files=[TOKENIZER, PREPROCESSOR])
-        try:
-            converter.convert(str(directory), quantization=kind, force=True)
-        except (ValueError, RuntimeError, KeyError, NotImplementedError, OSError) as error:
-            raise BadModel(f"cannot be converted: {error}", where=str(folder)) from error
+        converter.convert(str(directory), quantization=kind, force=True)
     return Artifact(directory, FILES, "whisper", {"language": language})
 
 
@@ -92,7 +87,7 @@ def rounded(folder: Path) -> list[LayerError]:
     from safetensors import safe_open
 
     found = []
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in weight_files(folder):
         with safe_open(str(path), "pt") as file:
             for name in file.keys():  # noqa: SIM118 (no mapping)
                 if len(file.get_slice(name).get_shape()) != 2 or "embed_positions" in name:
@@ -106,21 +101,3 @@ def rounded(folder: Path) -> list[LayerError]:
                 kind = "Embedding" if "embed" in name else "Linear"
                 found.append(LayerError(name, kind, float(decibels), float(decibels)))
     return sorted(found, key=lambda layer: layer.sqnr_db)
-
-
-@contextlib.contextmanager
-def libraries() -> Iterator[None]:
-    """A library that is not installed, in our words."""
-    try:
-        yield
-    except ImportError as error:
-        hint = "Run: pip install 'edge-agent[workstation]'"
-        raise EngineMissing(f"a library is missing: {error.name}", hint=hint) from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the network, and without the libraries' chatter; their errors are raised."""
-    os.environ |= {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error"}
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        yield

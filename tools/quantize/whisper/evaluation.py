@@ -9,7 +9,7 @@ import numpy as np
 from agent.engines.whisper import MODEL, Whisper
 from agent.errors import BadModel
 from tools.quantize.family import Artifact, Progress, Score
-from tools.quantize.whisper.conversion import libraries
+from tools.quantize.libraries import installed
 from tools.quantize.whisper.recordings import Recordings, Samples
 from tools.quantize.whisper.words import errors, words
 
@@ -28,7 +28,7 @@ class Transcriber:
         """Raises BadModel: the engine cannot load it. EngineMissing: a library is missing."""
         files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
         try:
-            with libraries():
+            with installed():
                 self._whisper = Whisper(files.get(MODEL, b""), files, threads=1)
         except BadModel as error:
             raise BadModel(error.message, where=str(folder), hint=error.hint) from error
@@ -85,7 +85,7 @@ def transcribing(artifact: Artifact, sound: str) -> Callable[[], object]:
 def prepare(artifact: Artifact) -> None:
     """Load the libraries, so that their memory is not counted as the model's."""
     del artifact
-    with libraries():
+    with installed():
         import ctranslate2  # noqa: F401
         import faster_whisper.feature_extractor  # noqa: F401
         import tokenizers  # noqa: F401

@@ -1,6 +1,7 @@
 """A Whisper, with what is needed to judge what is made of it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -23,7 +24,7 @@ from tools.quantize.whisper.evaluation import Transcriber, word_errors
 from tools.quantize.whisper.recordings import Recordings, Samples
 from tools.quantize.work import work_key
 
-VERSION = 1  # of what is built here: work that was kept from another one is of no use
+VERSION = 2  # of what is built here: work that was kept from another one is of no use
 RUNTIME = 2**30  # bytes that torch and the other libraries take
 COPIES = 4  # of the weights at the peak: as loaded, in float32, as converted, and as written
 PROVED = 4  # recordings whose transcripts are compared with transformers'
@@ -74,12 +75,12 @@ class WhisperFamily:
         return RUNTIME + COPIES * 4 * source.count(self._folder)
 
     def original(self, directory: Path, progress: Progress) -> Artifact:
-        proof.tokenizer(self._folder)
+        notes = proof.tokenizer(self._folder)
         made = conversion.converted(self._folder, directory, "float32", self._language, progress)
         progress("Comparing with transformers", 0.6)
         sounds = [recording.samples() for recording in self._heard.each[:PROVED]]
         proof.transcripts(self._folder, Transcriber(directory, self._language), sounds)
-        return made
+        return replace(made, notes=notes)
 
     def recipes(self) -> Sequence[Recipe]:
         return conversion.recipes(self._folder, self._language)

@@ -6,38 +6,43 @@ from typing import Any
 
 from agent.engines.whisper import MOST_TOKENS
 from agent.errors import BadModel
-from tools.quantize.encoder.proof import TEXTS
-from tools.quantize.whisper.conversion import libraries
+from tools.quantize.encoder.proof import slow_tokenizer
+from tools.quantize.folder import TOKENIZER
+from tools.quantize.libraries import quiet, reading
+from tools.quantize.proof import EDGES, ITSELF, TEXTS, prove
 from tools.quantize.whisper.evaluation import Transcriber
 from tools.quantize.whisper.recordings import Samples
-from tools.quantize.whisper.source import TOKENIZER
 
 #: The likeliest token of one runtime may be this far below that of the other, in logits: float32 sums
 #: in another order.
 ROUNDING = 1e-2
 
 
-def tokenizer(folder: Path) -> None:
+def tokenizer(folder: Path) -> tuple[str, ...]:
     """See that `tokenizer.json` reads texts as transformers' own tokenizer does.
+
+    Returns:
+        What could not be proved, for the report.
 
     Raises:
         BadModel: it reads one differently; says which.
         EngineMissing: a library is not installed.
     """
-    with libraries():
+    path = folder / TOKENIZER
+    with reading(path):
         from tokenizers import Tokenizer
-        from transformers import AutoTokenizer
-    try:
-        packaged = Tokenizer.from_file(str(folder / TOKENIZER))
-    except Exception as error:  # the library raises no narrower class
-        raise BadModel(f"cannot be read: {error}", where=str(folder / TOKENIZER)) from error
-    plain = (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file()
-    own = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, use_fast=not plain)
-    for text in TEXTS:
-        wanted = own(text, add_special_tokens=False).input_ids
-        if packaged.encode(text, add_special_tokens=False).ids != list(map(int, wanted)):
-            message = f"the tokenizer reads {text[:40]!r} unlike transformers"
-            raise BadModel(message, where=str(folder / TOKENIZER))
+
+        packaged = Tokenizer.from_file(str(path))
+    own = slow_tokenizer(folder)
+    if own is None:
+        return (ITSELF,)
+    prove(
+        lambda text: own(text, add_special_tokens=False).input_ids,
+        lambda text: packaged.encode(text, add_special_tokens=False).ids,
+        (*TEXTS, *EDGES),
+        str(path),
+    )
+    return ()
 
 
 def transcripts(folder: Path, model: Transcriber, sounds: Sequence[Samples]) -> None:
@@ -49,12 +54,13 @@ def transcripts(folder: Path, model: Transcriber, sounds: Sequence[Samples]) -> 
         BadModel: one is not; says which.
         EngineMissing: a library is not installed.
     """
-    with libraries():
+    with reading(folder), quiet():
         import torch
         from transformers import WhisperForConditionalGeneration
-    original = WhisperForConditionalGeneration.from_pretrained(
-        str(folder), local_files_only=True, use_safetensors=True, dtype=torch.float32
-    ).eval()
+
+        original = WhisperForConditionalGeneration.from_pretrained(
+            str(folder), local_files_only=True, use_safetensors=True, dtype=torch.float32
+        ).eval()
     for number, audio in enumerate(sounds, 1):
         spectrum = model.spectrum(audio)
         prompt = model.prompt(spectrum)

@@ -1,26 +1,16 @@
 """What a Whisper folder must hold, and what its files say. Nothing is loaded here."""
 
-import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from agent.errors import BadModel, BadRequest
+from tools.quantize import folder as hugging_face
+from tools.quantize.folder import TOKENIZER
 
-TOKENIZER = "tokenizer.json"
 PREPROCESSOR = "preprocessor_config.json"
 RATE = 16_000  # Hz; no Whisper takes another
-MOST_HEADER = 100 * 2**20  # bytes; the bound of the safetensors format itself
-
-
-@dataclass(frozen=True, slots=True)
-class Weight:
-    """A tensor of a safetensors file, before it is read."""
-
-    name: str
-    shape: tuple[int, ...]
 
 
 def check(folder: Path) -> None:
@@ -29,12 +19,11 @@ def check(folder: Path) -> None:
     Raises:
         BadModel: a file is missing, the weights are a pickle, or the model is another.
     """
-    config = _json(folder / "config.json", "the folder holds no model")
+    config = _json(folder / hugging_face.CONFIG, "the folder holds no model")
     kind = config.get("model_type")
     if kind != "whisper":
         raise BadModel(f'no Whisper: model_type is "{str(kind)[:40]}"', where=str(folder))
-    if not any(folder.glob("*.safetensors")):
-        raise _no_weights(folder)
+    hugging_face.check(folder)
     if not (folder / TOKENIZER).is_file():
         hint = "Save it with transformers: AutoTokenizer.from_pretrained(…).save_pretrained(…)"
         raise BadModel(f"the folder holds no {TOKENIZER}", where=str(folder), hint=hint)
@@ -56,49 +45,12 @@ def check_language(folder: Path, language: str) -> None:
         raise BadRequest(message, where="--language", hint=hint)
 
 
-def weights(folder: Path) -> Iterator[Weight]:
-    """Tensors by the headers of the safetensors files.
-
-    Raises:
-        BadModel: a file is none.
-    """
-    for path in sorted(folder.glob("*.safetensors")):
-        for name, entry in _header(path).items():
-            if name != "__metadata__":
-                yield Weight(name, tuple(entry["shape"]))
-
-
 def count(folder: Path) -> int:
-    """Number of weights."""
-    return sum(math.prod(weight.shape) for weight in weights(folder))
-
-
-def _header(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            if size > min(MOST_HEADER, path.stat().st_size):
-                raise ValueError("its header is longer than the file")
-            found: dict[str, Any] = json.loads(file.read(size))
-            return found
-    except (OSError, ValueError) as error:
-        raise BadModel(f"no safetensors file: {error}", where=str(path)) from error
-
-
-def _no_weights(folder: Path) -> BadModel:
-    pickles = any(folder.glob("*.bin")) or any(folder.glob("*.pt*"))
-    why = "its weights are a pickle, which may run anything" if pickles else "it has no weights"
-    hint = "Save it as safetensors: model.save_pretrained(FOLDER, safe_serialization=True)"
-    return BadModel(why, where=str(folder), hint=hint)
+    """Number of weights. Raises BadModel: their files are not whole."""
+    return sum(math.prod(weight.shape) for weight in hugging_face.weights(folder))
 
 
 def _json(path: Path, missing: str) -> Mapping[str, Any]:
-    try:
-        found = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise BadModel(missing, where=str(path.parent)) from error
-    except (OSError, ValueError) as error:
-        raise BadModel(f"cannot be read: {error}", where=str(path)) from error
-    if not isinstance(found, dict):
-        raise BadModel("is no JSON object", where=str(path))
-    return found
+    if not path.exists():
+        raise BadModel(missing, where=str(path.parent))
+    return hugging_face.read_json(path, dict)

@@ -112,7 +112,7 @@ def test_a_folder_becomes_a_classifier_that_a_device_would_install(
 ) -> None:
     asked, out = tmp_path / "asked.tsv", tmp_path / "made"
     asked.write_text("greeting\thello\nfault\tthe pump leaks\nother\tthe\n")
-    edge_quantize(
+    done = edge_quantize(
         "encoder", folder, "--out", out, "--name", "tiny", "--license", "Apache-2.0",
         "--evaluate", asked,
     )  # fmt: skip
@@ -121,6 +121,12 @@ def test_a_folder_becomes_a_classifier_that_a_device_would_install(
     assert manifest.parameters["labels"] == ["greeting", "fault", "other"]
     slices = {metric.slice for metric in manifest.evaluation.metrics}
     assert slices >= {"all", "greeting", "fault", "other"}
+    assert "could not be proved" not in done.stdout
+    # Its own words are gone, and it says that its tokenizer is the packaged file itself.
+    (folder / "vocab.txt").unlink()
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    done = edge_quantize("encoder", folder, "--evaluate", asked)
+    assert "the tokenizer could not be proved" in done.stdout
 
 
 @pytest.mark.workstation

@@ -9,12 +9,14 @@ from click.testing import CliRunner
 
 from agent.errors import BadModel
 from tests.support import tiny_encoder
+from tests.support.safetensors import safetensors
 from tests.tools.quantize.conftest import Run
 from tools.quantize.encoder.command import encoder, samples
 from tools.quantize.encoder.family import spearman
 from tools.quantize.encoder.modules import pooling, window
 from tools.quantize.encoder.pairs import PAIRS, pairs
 from tools.quantize.encoder.proof import check
+from tools.quantize.proof import ITSELF
 
 
 def test_pairs_are_the_same_each_time_and_of_every_slice() -> None:
@@ -118,7 +120,7 @@ def test_a_module_is_refused_before_anything_is_loaded(edge_quantize: Run, tmp_p
     folder.mkdir()
     listed(folder, "Transformer", "Pooling", "Dense")
     (folder / "config.json").write_text('{"architectures": ["BertModel"]}')
-    (folder / "model.safetensors").write_bytes(b"")
+    (folder / "model.safetensors").write_bytes(safetensors({}))
     done = edge_quantize("encoder", folder, "--out", tmp_path / "package", status=2)
     assert "modules.json" in done.stderr
     assert "Dense (2_Dense)" in done.stderr
@@ -162,7 +164,18 @@ def test_a_tokenizer_that_reads_unlike_transformers_is_refused(tmp_path: Path) -
     vocabulary.write_text("\n".join(words))
     BertTokenizer(str(vocabulary)).save_pretrained(tmp_path)
     BertWordPieceTokenizer(str(vocabulary)).save(str(tmp_path / "tokenizer.json"))
-    assert check(tmp_path, 64)
+    assert check(tmp_path, 64) == ((tmp_path / "tokenizer.json").read_bytes(), ())
     BertWordPieceTokenizer(str(vocabulary), lowercase=False).save(str(tmp_path / "tokenizer.json"))
-    with pytest.raises(BadModel, match="The pump in the cellar"):
+    with pytest.raises(BadModel, match=r"a device reads .* from token \d+ on"):
         check(tmp_path, 64)
+
+
+@pytest.mark.workstation
+def test_a_tokenizer_that_would_be_compared_with_itself_is_told(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    (tmp_path / "tokenizer.json").write_bytes(tiny_encoder.tokenizer())
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "tokenizer_config.json").write_text(
+        '{"tokenizer_class": "PreTrainedTokenizerFast"}'
+    )
+    assert check(tmp_path, 64) == (tiny_encoder.tokenizer(), (ITSELF,))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import tiny_language
+from tests.support.safetensors import safetensors
 from tools.quantize.language.calibration import curvatures
 from tools.quantize.language.family import LanguageFamily, LanguageSource
 from tools.quantize.language.fitting import curvatures as curvature_bytes
@@ -31,8 +32,8 @@ def test_the_statement_grows_with_the_model(
 ) -> None:
     sizes = {"num_hidden_layers": layers, "hidden_size": hidden, "intermediate_size": inner}
     (tmp_path / "config.json").write_text(json.dumps(sizes))
-    for name in ("model.safetensors", "tokenizer.json"):
-        (tmp_path / name).write_bytes(b"{}")
+    (tmp_path / "model.safetensors").write_bytes(safetensors({}))
+    (tmp_path / "tokenizer.json").write_bytes(b"{}")
     assert needed(tmp_path) > gib * 2**30
     assert LanguageFamily(LanguageSource(tmp_path)).needs_bytes() > needed(tmp_path)
 

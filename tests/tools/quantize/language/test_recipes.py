@@ -12,6 +12,7 @@ from agent.engines.genai import GenAiSession
 from agent.engines.generation import GenerationRequest
 from agent.errors import BadModel
 from tests.support import tiny_language
+from tests.support.safetensors import safetensors
 from tools.quantize.family import Artifact
 from tools.quantize.language import graph
 from tools.quantize.language.calibration import TEXTS, curvatures
@@ -164,7 +165,7 @@ def test_sources_that_are_none_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadModel, match="pickle") as caught:
         check(tmp_path)
     assert "safe_serialization" in caught.value.hint
-    (tmp_path / "model.safetensors").write_bytes(b"")
+    (tmp_path / "model.safetensors").write_bytes(safetensors({"a": np.ones(1)}))
     with pytest.raises(BadModel, match=r"no tokenizer\.json"):
         check(tmp_path)
 

@@ -104,7 +104,7 @@ def test_a_larger_model_computes_what_its_original_does(name: str, tmp_path: Pat
     target = tmp_path / "float"
     target.mkdir()
     source.check(original)
-    source.built(source.staged(original, tmp_path / "staged", silent), target, silent)
+    source.built(original, source.staged(original, tmp_path / "staged", silent), target, silent)
     found = logits(artifact(target))
     assert found.shape == expected.shape
     np.testing.assert_allclose(found, expected, atol=2e-3 * np.abs(expected).max())

@@ -12,7 +12,8 @@ from agent.engines.genai import GenAiSession
 from agent.engines.generation import GenerationRequest
 from agent.errors import BadModel
 from tests.support import tiny_language
-from tools.quantize.language.tokenizer import PROOF, control_tokens, mended, prove
+from tools.quantize.language.tokenizer import mended, proof_texts
+from tools.quantize.proof import PARAGRAPH, prove
 
 
 def saved(**changes: Any) -> bytes:
@@ -47,7 +48,7 @@ def proved(data: bytes) -> int:
         return prove(
             ids_of(data),
             lambda text: session.tokens(GenerationRequest(text=text[:300])).tolist(),
-            control_tokens(data),
+            [text[:300] for text in proof_texts(data)],
         )
     finally:
         session.close()
@@ -56,7 +57,7 @@ def proved(data: bytes) -> int:
 def test_the_mended_tokenizer_is_read_alike_by_the_runtime() -> None:
     data = mended(saved(), pre="smollm")
     session = runtime(data)
-    for text in (line for line in PROOF.split("\n") if line):
+    for text in (line for line in PARAGRAPH.split("\n") if line):
         assert session.tokens(GenerationRequest(text=text)).tolist() == ids_of(data)(text)
     session.close()
 
@@ -76,7 +77,7 @@ def test_the_mended_tokenizer_splits_as_the_one_that_only_names_its_steps() -> N
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*steps, byte_level])
         data = tokenizer.to_str().encode()
         after = mended(data)
-        for text in (PROOF, "12 12", "a\n\n\n  he", "x\r\ny", "  12  he he", "\n\n1"):
+        for text in (PARAGRAPH, "12 12", "a\n\n\n  he", "x\r\ny", "  12  he he", "\n\n1"):
             assert ids_of(after)(text) == ids_of(data)(text)
 
 
@@ -96,17 +97,19 @@ def test_a_disagreement_is_refused_and_named() -> None:
     def wrong(text: str) -> list[int]:
         return [-1 if ord(c) > 0x3000 else ord(c) for c in text]
 
-    with pytest.raises(BadModel, match="the runtime reads"):
-        prove(lambda text: [ord(c) for c in text], wrong, ["<|end|>"])
+    with pytest.raises(BadModel, match="a device reads 'Привет"):
+        prove(lambda text: [ord(c) for c in text], wrong)
 
 
 def test_control_tokens_are_part_of_the_proof() -> None:
     def without(text: str) -> list[int]:
         return [ord(c) for c in text.replace("<|end|>", "")]
 
+    data = json.dumps({"added_tokens": [{"content": "<|end|>", "special": True}]}).encode()
+    texts = proof_texts(data)
     with pytest.raises(BadModel, match=r"<\|end\|>"):
-        prove(lambda text: [ord(c) for c in text], without, ["<|end|>"])
-    assert prove(without, without, ["<|end|>"]) > 500
+        prove(lambda text: [ord(c) for c in text], without, texts)
+    assert prove(without, without, texts) > 500
 
 
 def test_the_perplexity_text_is_packaged() -> None:
