@@ -20,6 +20,14 @@ Ids = NDArray[np.intp]
 #: Nearly always the nucleus is within; when it is not, every token is a candidate.
 NEAR = 8.0
 
+#: Temperatures below this take the likeliest token always: float32 cannot divide by much less.
+GREEDY = 1e-6
+
+
+def greedy(sampling: Sampling) -> bool:
+    """Whether the likeliest token is taken always."""
+    return sampling.temperature < GREEDY
+
 
 class Sampler:
     """Chooses the tokens of one answer.
@@ -35,7 +43,7 @@ class Sampler:
         self._seen = set(prompt) if self._penalised else set()
         self._counts: dict[int, int] = {}
         self._counted = bool(sampling.frequency_penalty or sampling.presence_penalty)
-        self._random = np.random.default_rng(sampling.seed) if sampling.temperature > 0 else None
+        self._random = None if greedy(sampling) else np.random.default_rng(sampling.seed)
 
     def choose(self, logits: Logits) -> int:
         """The next token, given the logits, float32 [vocabulary]; they are not changed."""

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.engines.generation import Sampling
-from agent.engines.sampling import Sampler, candidates, likeliest
+from agent.engines.sampling import GREEDY, Sampler, candidates, greedy, likeliest
 
 LOGITS = np.log(np.array([0.5, 0.25, 0.15, 0.06, 0.04], np.float32))
 
@@ -62,6 +62,38 @@ def test_the_nucleus_is_the_smallest_that_is_large_enough(
         left = np.delete(logits, ids)
         assert left.max() <= logits[ids].min() + 1e-6
     assert np.isfinite(weights).all()
+
+
+@given(
+    st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=50),
+    st.builds(
+        Sampling,
+        temperature=st.one_of(st.floats(0, 100), st.floats(0, 1e-4), st.just(1e-50)),
+        top_p=st.floats(0, 1, exclude_min=True),
+        top_k=st.integers(0, 2**31 - 1),
+        repetition_penalty=st.floats(0.01, 100),
+        frequency_penalty=st.floats(-2, 2),
+        presence_penalty=st.floats(-2, 2),
+        seed=st.integers(0, 2**63 - 1),
+    ),
+)
+@pytest.mark.filterwarnings("error")
+def test_probabilities_are_finite_and_add_up_whatever_the_settings(
+    values: list[float], sampling: Sampling
+) -> None:
+    logits = np.array(values, np.float32)
+    if not greedy(sampling):
+        _, weights = candidates(logits, sampling)
+        probabilities = weights / weights.sum(dtype=np.float64)
+        assert np.isfinite(probabilities).all()
+        assert probabilities.sum() == pytest.approx(1)
+    sampler = Sampler(sampling, [0])
+    assert all(0 <= sampler.choose(logits) < len(logits) for _ in range(5))
+
+
+def test_a_temperature_next_to_nothing_takes_the_likeliest() -> None:
+    for temperature in (1e-50, GREEDY / 2, 2 * GREEDY):
+        assert Sampler(Sampling(temperature=temperature)).choose(LOGITS) == 0
 
 
 def test_a_flat_distribution_is_cut_as_exactly_as_a_steep_one() -> None:
