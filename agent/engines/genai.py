@@ -31,6 +31,7 @@ from agent.engines.prompts import Controls, marked, trimmed, unmarked
 from agent.engines.reading import Free, Guided, Reader
 from agent.engines.sampling import Sampler
 from agent.engines.turns import Turns
+from agent.engines.vocabulary import untold_bytes
 from agent.engines.writing import Writing
 from agent.errors import BadModel, BadPayload, ContextOverflow, NotReady
 from agent.types import Array, TensorSpec
@@ -227,6 +228,7 @@ class _Runtime:
 
     def __init__(self, files: Mapping[str, bytes], threads: int) -> None:
         og = self._og = _library()
+        self._untold = untold_bytes(files[TOKENIZER])
         loaded = [name for name in files if name.startswith("model.onnx")]
         others = [name for name in files if name not in loaded and name != "model.toml"]
         self._folder = LentFolder(files, [*loaded, *others])
@@ -288,6 +290,10 @@ class _Runtime:
         """The text of one token."""
         found: str = self._tokenizer.decode(np.array([token], np.int32))
         return found
+
+    def raw(self, token: int) -> bytes | None:
+        """The bytes of a token whose text does not say them; None for others."""
+        return self._untold.get(token)
 
     def stream(self) -> Any:
         """A decoder of an answer, token by token, that gives whole characters."""

@@ -31,7 +31,7 @@ class Sampling(Struct, frozen=True):
     """How the next token is chosen.
 
     Attributes:
-        temperature: divides the logits; 0 takes the likeliest token always.
+        temperature: divides the logits; below 1e-6 the likeliest token is taken always.
         top_p: only the likeliest tokens that together have this probability.
         top_k: only so many of the likeliest tokens; 0 for all.
         repetition_penalty: divides what speaks for a token that occurred before; 1 for none.
@@ -88,18 +88,24 @@ class Likely(Struct, frozen=True):
     Attributes:
         token: its text; a part of a character shows as a replacement character.
         logprob: natural logarithm of its probability, before temperature and penalties.
+        raw: its bytes, where the text does not say them, as of a part of a character; None elsewhere.
     """
 
     token: str
     logprob: float
+    raw: bytes | None = None
 
 
 class Chosen(Struct, frozen=True):
-    """A token that was chosen, and the likeliest ones in its place, the likeliest first."""
+    """A token that was chosen, and the likeliest ones in its place, the likeliest first.
+
+    The other fields are as `Likely` has them.
+    """
 
     token: str
     logprob: float
     top: tuple[Likely, ...] = ()
+    raw: bytes | None = None
 
 
 class Piece(Struct, frozen=True, tag="piece"):

@@ -42,6 +42,10 @@ class Words(Protocol):
         """The text of one token."""
         ...
 
+    def raw(self, token: int) -> bytes | None:
+        """The bytes of a token whose text does not say them; None for others."""
+        ...
+
     def stream(self) -> Any:
         """A decoder of an answer, token by token, that gives whole characters."""
         ...
@@ -114,5 +118,6 @@ class Writing:
 
     def _chosen(self, logits: NDArray[np.float32], token: int, top: int) -> Chosen:
         logprob, found = likeliest(logits, token, top)
-        likely = tuple(Likely(self._words.text(i), value) for i, value in found)
-        return Chosen(self._words.text(token), logprob, likely)
+        words = self._words
+        likely = tuple(Likely(words.text(i), value, words.raw(i)) for i, value in found)
+        return Chosen(words.text(token), logprob, likely, words.raw(token))

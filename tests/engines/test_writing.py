@@ -30,6 +30,9 @@ class Model:
     def text(self, token: int) -> str:
         return chr(ord("a") + token - 1)
 
+    def raw(self, token: int) -> bytes | None:
+        return bytes([token]) if token == 0 else None
+
     def stream(self) -> "Model":
         return self
 
