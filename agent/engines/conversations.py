@@ -23,6 +23,9 @@ FEW = 64  # tokens that are read again sooner than a new slot is made
 
 Tokens = NDArray[np.int32]
 
+#: Rules of a generator that is of no use to another request; its slot is not kept.
+ONCE: object = object()
+
 
 @dataclass(eq=False)
 class Slot:
@@ -33,12 +36,14 @@ class Slot:
         capacity: tokens that it has room for.
         tokens: what it has seen, int32 [n].
         prompt: how many of these were its last request's; the rest is the answer.
+        rules: what the generator holds its answers to, fixed when it was made; None for nothing.
     """
 
     generator: Any
     capacity: int
     tokens: Tokens = field(default_factory=lambda: np.empty(0, np.int32))
     prompt: int = 0
+    rules: object = None
 
 
 def common(one: Tokens, other: Tokens) -> int:
@@ -48,7 +53,9 @@ def common(one: Tokens, other: Tokens) -> int:
     return int(different[0]) if len(different) else length
 
 
-def choose(idle: Sequence[Slot], prompt: Tokens, needed: int, *, may_make: bool) -> Slot | None:
+def choose(
+    idle: Sequence[Slot], prompt: Tokens, needed: int, *, may_make: bool, rules: object = None
+) -> Slot | None:
     """The idle slot to go on with; None for a new one.
 
     The next turn of a conversation begins with all of the prompt before it. The answer may be read
@@ -59,8 +66,9 @@ def choose(idle: Sequence[Slot], prompt: Tokens, needed: int, *, may_make: bool)
         prompt: tokens that must be seen.
         needed: room for the prompt and its answer.
         may_make: there is room for one more slot.
+        rules: that the answer is held to.
     """
-    fitting = [slot for slot in idle if slot.capacity >= needed]
+    fitting = [slot for slot in idle if slot.capacity >= needed and slot.rules == rules]
     if not fitting:
         return None
     best = max(fitting, key=lambda slot: common(slot.tokens, prompt))
@@ -88,8 +96,23 @@ class Slots:
         self._changed = threading.Condition()
         self._tickets: deque[object] = deque()
 
-    def take(self, prompt: Tokens, needed: int, cancelled: Callable[[], bool]) -> Slot | None:
+    def take(
+        self,
+        prompt: Tokens,
+        needed: int,
+        cancelled: Callable[[], bool],
+        *,
+        rules: object = None,
+        make: Callable[[int], Any] | None = None,
+    ) -> Slot | None:
         """A slot, when there is one; None when the caller went away meanwhile.
+
+        Args:
+            prompt: tokens that must be seen.
+            needed: room for the prompt and its answer, tokens.
+            cancelled: whether the caller went away.
+            rules: that the answer is held to; a slot with others is of no use.
+            make: makes a generator of so many tokens that holds to them.
 
         Raises:
             TooMany: too many wait already.
@@ -97,7 +120,7 @@ class Slots:
         with self._changed:
             if not self._wait(cancelled):
                 return None
-            slot = choose(self._idle, prompt, needed, may_make=self._room())
+            slot = choose(self._idle, prompt, needed, may_make=self._room(), rules=rules)
             if slot is not None:
                 self._idle.remove(slot)
             elif not self._room():
@@ -107,7 +130,7 @@ class Slots:
             return slot
         try:
             capacity = roomy(needed, self._window)
-            return Slot(self._make(capacity), capacity)
+            return Slot((make or self._make)(capacity), capacity, rules=rules)
         except BaseException:
             self.give(None)
             raise
@@ -116,7 +139,7 @@ class Slots:
         """Give a slot back; None for one that is of no more use."""
         with self._changed:
             self._used -= 1
-            if slot is not None:
+            if slot is not None and slot.rules is not ONCE:
                 self._idle.append(slot)
             self._changed.notify_all()
 

@@ -3,7 +3,7 @@
 The runtime's part is the model: keys, values and logits. Choosing tokens, remembering conversations
 and sharing the processor among them are done here, so that each request has settings of its own and
 a conversation can go on where it was. Only an answer under a constraint is chosen by the runtime,
-which knows the grammar.
+which knows the grammar; a generator that has one goes on for requests with the same.
 """
 
 import os
@@ -16,8 +16,8 @@ import msgspec
 import numpy as np
 
 from agent.engines.base import EngineOptions, first_line, translated
-from agent.engines.constraints import check
-from agent.engines.conversations import Slot, Slots, Tokens
+from agent.engines.constraints import check, rules
+from agent.engines.conversations import ONCE, Slot, Slots, Tokens
 from agent.engines.folder import LentFolder, release_unused
 from agent.engines.generation import (
     ChatMessage,
@@ -27,12 +27,19 @@ from agent.engines.generation import (
     TextSession,
     not_cancelled,
 )
-from agent.engines.prompts import Controls, marked, trimmed, unmarked
+from agent.engines.prompts import (
+    Controls,
+    fewest_left_out,
+    marked,
+    refuse_nul,
+    unmarked,
+    without_oldest,
+)
 from agent.engines.reading import Free, Guided, Reader
-from agent.engines.sampling import Sampler
+from agent.engines.sampling import Sampler, greedy
 from agent.engines.turns import Turns
 from agent.engines.vocabulary import untold_bytes
-from agent.engines.writing import Writing
+from agent.engines.writing import Chooser, Writing
 from agent.errors import BadModel, BadPayload, ContextOverflow, NotReady
 from agent.types import Array, TensorSpec
 
@@ -77,18 +84,20 @@ class GenAiSession(TextSession):
         if self._closed:
             raise NotReady("the model is being unloaded")
         with translated():
-            prompt = self.tokens(request)
+            refuse_nul(request)
+            if request.constraint is not None:
+                check(request.constraint, request)
+            prompt = self._prompt(request, cancelled)
+            if prompt is None:
+                return
             room = self.window - len(prompt)
             limit = min(room, ANSWER if request.max_tokens is None else request.max_tokens)
-            if request.constraint is not None:
-                yield from self._constrained(request, prompt, limit, cancelled)
-            else:
-                yield from self._free(request, prompt, limit, cancelled)
+            yield from self._answer(request, prompt, limit, cancelled)
 
-    def _free(
+    def _answer(
         self, request: GenerationRequest, prompt: Tokens, limit: int, cancelled: Callable[[], bool]
     ) -> Iterator[Part]:
-        slot = self._slots.take(prompt, len(prompt) + limit, cancelled)
+        slot = self._taken(request, prompt, len(prompt) + limit, cancelled)
         if slot is None:
             return
         returned: Slot | None = None  # one in an unknown state is of no more use
@@ -99,8 +108,7 @@ class GenAiSession(TextSession):
             if not reader.read(prompt, cancelled):
                 returned = slot
                 return
-            sampler = Sampler(request.sampling, prompt.tolist())
-            chooser = Free(reader, sampler)
+            chooser = self._chooser(request, reader, prompt)
             writing = Writing(request, chooser, self._runtime, self._turns)
             yield from writing.pieces(limit, cancelled)
             returned = slot
@@ -111,51 +119,67 @@ class GenAiSession(TextSession):
         finally:
             self._slots.give(returned)
 
-    def _constrained(
-        self, request: GenerationRequest, prompt: Tokens, limit: int, cancelled: Callable[[], bool]
-    ) -> Iterator[Part]:
-        # A slot all the same: it counts what is held in memory.
-        held = self._slots.take(prompt, self.window + 1, cancelled)
-        if held is None:
-            return
-        try:
-            del held
+    def _taken(
+        self, request: GenerationRequest, prompt: Tokens, needed: int, cancelled: Callable[[], bool]
+    ) -> Slot | None:
+        if request.constraint is None:
+            return self._slots.take(prompt, needed, cancelled)
+
+        def make(capacity: int) -> Any:
             with self._turns.turn():
-                generator = self._runtime.guided(request, len(prompt) + limit)
-            slot = Slot(generator, len(prompt) + limit)
-            reader = Reader(slot, self._turns)
-            if reader.read(prompt, cancelled):
-                writing = Writing(request, Guided(reader), self._runtime, self._turns)
-                yield from writing.pieces(limit, cancelled)
-                yield from _finish(writing, len(prompt), 0)
-        finally:
-            self._slots.give(None)
+                return self._runtime.guided(request, capacity)
+
+        return self._slots.take(prompt, needed, cancelled, rules=rules(request) or ONCE, make=make)
+
+    @staticmethod
+    def _chooser(request: GenerationRequest, reader: Reader, prompt: Tokens) -> Chooser:
+        if request.constraint is not None:
+            return Guided(reader)
+        return Free(reader, Sampler(request.sampling, prompt.tolist()))
 
     # Prompts
 
     def tokens(self, request: GenerationRequest) -> Tokens:
         """The token ids of a request's prompt, int32 [n]. Raises ContextOverflow, BadPayload."""
+        refuse_nul(request)
+        found = self._prompt(request, not_cancelled)
+        assert found is not None
+        return found
+
+    def _prompt(self, request: GenerationRequest, cancelled: Callable[[], bool]) -> Tokens | None:
+        """The same; None when the caller went away meanwhile."""
         if not request.messages:
             return self._fitting(self._encoded([request.text]))
         if (request.overflow or self._overflow) != "trim":
             return self._fitting(self._chat(request.messages))
         wanted = request.max_tokens or ANSWER
         most = self.window - min(wanted, int(RESERVE * self.window))
-        messages = self._roughly(request.messages, most)
-        tokens = self._chat(messages)
-        while len(tokens) > most and (shorter := trimmed(messages)) is not None:
-            messages, tokens = shorter, self._chat(shorter)
-        return self._fitting(tokens)
+        tokens = self._trimmed(request.messages, most, cancelled)
+        return None if tokens is None else self._fitting(tokens)
 
-    def _roughly(self, messages: Sequence[ChatMessage], most: int) -> Sequence[ChatMessage]:
-        """A conversation that may still be too long, but for what the template adds."""
-        sizes = {id(m): len(self._encoded([m.content])) for m in messages}
-        while sum(sizes[id(m)] for m in messages) > most:
-            shorter = trimmed(messages)
-            if shorter is None:
-                break
-            messages = shorter
-        return messages
+    def _trimmed(
+        self, messages: Sequence[ChatMessage], most: int, cancelled: Callable[[], bool]
+    ) -> Tokens | None:
+        """A conversation with as few messages left out as must be, to have at most so many tokens."""
+        found: dict[int, Tokens] = {}
+
+        def size(text: str) -> int:
+            # Enough to be left out, for what is too long to be looked at or of no more interest.
+            return most + 1 if cancelled() or self._is_long([text]) else len(self._encoded([text]))
+
+        def fits(left_out: int) -> bool:
+            if cancelled():
+                return True
+            written = self._rendered(without_oldest(messages, left_out))
+            if self._is_long(written):
+                return False
+            found[left_out] = self._encoded(written)
+            return len(found[left_out]) <= most
+
+        count = fewest_left_out(messages, most, size, fits)
+        if count not in found and not cancelled():
+            return self._chat(without_oldest(messages, count))
+        return found.get(count)
 
     def _fitting(self, tokens: Tokens) -> Tokens:
         if len(tokens) >= self.window:
@@ -168,14 +192,18 @@ class GenAiSession(TextSession):
         return tokens
 
     def _chat(self, messages: Sequence[ChatMessage]) -> Tokens:
+        return self._encoded(self._rendered(messages))
+
+    def _rendered(self, messages: Sequence[ChatMessage]) -> Sequence[str]:
+        """A conversation as the template writes it, in parts."""
         marks = marked(messages)
         with self._text:
             rendered = self._runtime.rendered(marks.json)
-        return self._encoded(unmarked(rendered, marks.contents, self._controls))
+        return unmarked(rendered, marks.contents, self._controls)
 
     def _encoded(self, parts: Sequence[str]) -> Tokens:
-        length = sum(map(len, parts))
-        if length > LONGEST * self.window:
+        if self._is_long(parts):
+            length = sum(map(len, parts))
             raise ContextOverflow(f"{length} characters are more than the window can hold")
         with self._text:
             pieces = [self._runtime.encoded(part) for part in parts if part]
@@ -185,6 +213,10 @@ class GenAiSession(TextSession):
         tokens = np.concatenate([*pieces[:1], *rest]) if pieces else np.empty(0, np.int32)
         twice = len(tokens) > 1 and tokens[0] == tokens[1] == begin
         return tokens[1:] if twice else tokens
+
+    def _is_long(self, parts: Sequence[str]) -> bool:
+        """Whether it has more characters than the window has room for, however they are tokenized."""
+        return sum(map(len, parts)) > LONGEST * self.window
 
     # Tensors
 
@@ -255,9 +287,8 @@ class _Runtime:
         """A generator that writes what a constraint allows. Raises BadPayload."""
         constraint, sampling = request.constraint, request.sampling
         assert constraint is not None
-        check(constraint, request)
         options: dict[str, Any] = {"max_length": capacity}
-        if sampling.temperature > 0:
+        if not greedy(sampling):
             options |= {
                 "do_sample": True,
                 "temperature": sampling.temperature,

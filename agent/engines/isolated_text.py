@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from agent.engines.base import translated
 from agent.engines.generation import (
     Cancellation,
     Finish,
@@ -38,7 +39,7 @@ class IsolatedTextSession(IsolatedSession, TextSession):
         self, request: GenerationRequest, cancelled: Callable[[], bool] = not_cancelled
     ) -> Generator[Part, None, None]:
         payload = msgspec.to_builtins(request)
-        with self.worker.stream(GENERATE, payload, patience_s=PATIENCE_S) as stream:
+        with translated(), self.worker.stream(GENERATE, payload, patience_s=PATIENCE_S) as stream:
             if isinstance(cancelled, Cancellation):
                 cancelled.then(stream.cancel)
             for part in stream:

@@ -10,13 +10,16 @@ take it for one.
 import itertools
 import re
 import secrets
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
-from agent.engines.generation import ChatMessage
-from agent.errors import BadModel
+from agent.engines.generation import ChatMessage, GenerationRequest
+from agent.errors import BadModel, BadPayload
+
+_MARK = re.compile(r"(mark[0-9a-f]{16}x[0-9]+x)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ def unmarked(rendered: str, contents: dict[str, str], controls: "Controls") -> l
     """
     if not contents:
         return [rendered]
-    parts = re.split("(" + "|".join(contents) + ")", rendered)
+    parts = _MARK.split(rendered)
     text, cuts = "", []
     for part in parts:
         if part in contents:
@@ -109,9 +112,68 @@ def _is_tag(text: str) -> bool:
     return len(text) > 2 and (text[0], text[-1]) in {("<", ">"), ("[", "]")}
 
 
-def trimmed(messages: Sequence[ChatMessage]) -> tuple[ChatMessage, ...] | None:
-    """The conversation without its oldest message that may go; None when none may."""
-    for place, message in enumerate(messages[:-1]):
-        if message.role != "system":
-            return (*messages[:place], *messages[place + 1 :])
-    return None
+def refuse_nul(request: GenerationRequest) -> None:
+    """The runtime's strings end at U+0000: what comes after it would be lost without a word.
+
+    Raises:
+        BadPayload: a text of the request holds one; `where` says which.
+    """
+    texts = [(f"messages[{n}].content", m.content) for n, m in enumerate(request.messages)]
+    texts += [("prompt", request.text), *((f"stop[{n}]", s) for n, s in enumerate(request.stop))]
+    if request.constraint is not None:
+        texts.append((request.constraint.kind, request.constraint.text))
+    for where, text in texts:
+        if "\0" in text:
+            raise BadPayload("holds the character U+0000", where=where, hint="Leave it out")
+
+
+# Conversations larger than the window
+
+
+def without_oldest(messages: Sequence[ChatMessage], count: int) -> Sequence[ChatMessage]:
+    """A conversation without so many of its oldest messages that may go."""
+    gone = set(_may_go(messages)[:count])
+    return [message for place, message in enumerate(messages) if place not in gone]
+
+
+def fewest_left_out(
+    messages: Sequence[ChatMessage],
+    most: int,
+    size: Callable[[str], int],
+    fits: Callable[[int], bool],
+) -> int:
+    """How many of a conversation's oldest messages must go; all that may, where that is not enough.
+
+    A conversation of any length costs the sizes of those that stay, and as many attempts as its number
+    of messages has binary digits.
+
+    Args:
+        messages: the conversation.
+        most: tokens that it may have.
+        size: tokens of a content, without what a template adds; asked once for each, at most.
+        fits: whether it has room without so many, as the template writes it.
+    """
+    may_go = _may_go(messages)
+    fewest = _by_size(messages, may_go, most, size)
+    if fits(fewest):
+        return fewest
+    more = range(fewest + 1, len(may_go))
+    return min(len(may_go), fewest + 1 + bisect_left(more, True, key=fits))
+
+
+def _by_size(
+    messages: Sequence[ChatMessage], may_go: Sequence[int], most: int, size: Callable[[str], int]
+) -> int:
+    """The same by the contents alone, the newest first: no older one is looked at than must be."""
+    going = set(may_go)
+    room = most - sum(size(m.content) for n, m in enumerate(messages) if n not in going)
+    for count in range(len(may_go), 0, -1):
+        room -= size(messages[may_go[count - 1]].content) if room >= 0 else 0
+        if room < 0:
+            return count
+    return 0
+
+
+def _may_go(messages: Sequence[ChatMessage]) -> list[int]:
+    """Places of the messages that may be left out, the oldest first."""
+    return [place for place, message in enumerate(messages[:-1]) if message.role != "system"]

@@ -4,7 +4,8 @@ Whatever has the runtime compute is one turn, or a part of one, so that several 
 side by side.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from agent.engines.turns import Turns
 from agent.errors import BadPayload
 
 #: How the runtime begins to say that a grammar, not the model, has failed.
-GRAMMAR = "Error committing tokens"
+GRAMMAR = ("Error committing tokens", "Error computing mask")
 
 PART = 128  # tokens of a prompt that are read in one turn
 
@@ -29,10 +30,14 @@ class Reader:
         self._turns = turns
 
     def rewind(self, prompt: Tokens) -> int:
-        """Go back to where the prompt differs from what was seen; tokens that need not be read."""
+        """Go back to where the prompt differs from what was seen; tokens that need not be read.
+
+        A generator with a grammar has always to go back: that is what begins the grammar anew. It is
+        not known to have seen more than a prompt, since its answer is the runtime's.
+        """
         slot = self._slot
         shared = min(common(slot.tokens, prompt), len(prompt) - 1)
-        if shared < len(slot.tokens):
+        if shared < len(slot.tokens) or (slot.rules is not None and shared):
             with self._turns.turn():
                 slot.generator.rewind_to(shared)
             slot.tokens = slot.tokens[:shared]
@@ -45,7 +50,7 @@ class Reader:
             if cancelled():
                 return False
             part = prompt[len(slot.tokens) :][:PART]
-            with self._turns.turn():
+            with self._turns.turn(), followed():
                 slot.generator.append_tokens(np.ascontiguousarray(part))
             slot.tokens = prompt[: len(slot.tokens) + len(part)]
         return True
@@ -69,16 +74,22 @@ class Reader:
 
     def guided(self) -> tuple[int, NDArray[np.float32]]:
         """The next token as the runtime chooses it, and the logits that it chose from."""
-        with self._turns.turn():
+        with self._turns.turn(), followed():
             logits = self.logits()
-            try:
-                self._slot.generator.generate_next_token()
-            except Exception as error:
-                if GRAMMAR in str(error):
-                    message = f"the constraint cannot be followed: {first_line(error)}"
-                    raise BadPayload(message) from error
-                raise
+            self._slot.generator.generate_next_token()
             return int(self._slot.generator.get_next_tokens()[0]), logits
+
+
+@contextmanager
+def followed() -> Iterator[None]:
+    """A grammar that fails is the client's: it asked for one that nothing can be an instance of."""
+    try:
+        yield
+    except Exception as error:
+        if str(error).startswith(GRAMMAR):
+            message = f"the constraint cannot be followed: {first_line(error)}"
+            raise BadPayload(message, hint="Ask for something that an answer can be") from error
+        raise
 
 
 class Free:

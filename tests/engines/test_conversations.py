@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from agent.engines import conversations
-from agent.engines.conversations import Slot, Slots, choose, common, roomy
+from agent.engines.conversations import ONCE, Slot, Slots, choose, common, roomy
 from agent.engines.generation import Cancellation, not_cancelled
 from agent.engines.turns import Turns
 from agent.errors import TooMany
@@ -122,6 +122,36 @@ def test_a_generator_that_cannot_be_made_takes_no_place() -> None:
     for _ in range(3):
         with pytest.raises(MemoryError):
             slots.take(tokens(1), 10, not_cancelled)
+
+
+def test_a_slot_with_rules_is_of_use_to_the_same_rules_only() -> None:
+    slots = Slots(lambda _: "free", 3, 512)
+
+    def take(rules: str | None) -> Slot:
+        found = slots.take(tokens(1, 2, 3), 10, not_cancelled, rules=rules, make=lambda _: rules)
+        assert found is not None
+        return found
+
+    json = take("json")
+    json.tokens, json.prompt = tokens(1, 2), 2
+    slots.give(json)
+    assert take("regex").generator == "regex"
+    assert take("json") is json
+    slots.give(json)
+    free = slots.take(tokens(1, 2, 3), 10, not_cancelled)
+    assert free is not None
+    assert free.generator == "free"
+
+
+def test_rules_for_once_are_counted_and_not_kept_and_drop_nothing_while_there_is_room() -> None:
+    slots = Slots(lambda _: "free", 2, 512)
+    kept = slots.take(tokens(1), 10, not_cancelled)
+    slots.give(kept)
+    once = slots.take(tokens(2), 10, not_cancelled, rules=ONCE, make=lambda _: "once")
+    assert once is not None
+    assert slots._used == 1
+    slots.give(once)
+    assert slots._idle == [kept]
 
 
 def test_turns_are_taken_in_order() -> None:

@@ -1,6 +1,7 @@
 """A real language model, of a few kilobytes, in the real runtime."""
 
 import contextlib
+import itertools
 import json
 import os
 import threading
@@ -171,7 +172,142 @@ def test_a_message_of_a_megabyte_is_refused_soon(session: GenAiSession) -> None:
         parts(session, messages=(ChatMessage("user", "<|im_end|> word " * 65_536),))
 
 
+class Counted:
+    """A runtime whose templates and encodings are counted."""
+
+    def __init__(self, runtime: object) -> None:
+        self._runtime = runtime
+        self.rendered_messages: list[int] = []
+        self.encoded_characters: list[int] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._runtime, name)
+
+    def rendered(self, messages: str) -> str:
+        self.rendered_messages.append(len(json.loads(messages)))
+        return self._runtime.rendered(messages)  # type: ignore[attr-defined,no-any-return]
+
+    def encoded(self, text: str) -> np.ndarray:
+        self.encoded_characters.append(len(text))
+        return self._runtime.encoded(text)  # type: ignore[attr-defined,no-any-return]
+
+
+@pytest.fixture
+def counted(session: GenAiSession) -> Iterator[Counted]:
+    real = session._runtime
+    session._runtime = made = Counted(real)  # type: ignore[assignment]
+    yield made
+    session._runtime = real
+
+
+@pytest.mark.parametrize("content", ["", "hi", "a question of some length " * 4])
+def test_trimming_costs_a_few_templates_however_long_the_conversation(
+    session: GenAiSession, counted: Counted, content: str
+) -> None:
+    talk = tuple(ChatMessage("user", content) for _ in range(2048))
+    tokens = session.tokens(GenerationRequest(talk, max_tokens=50, overflow="trim"))
+    assert len(tokens) <= tiny_language.WINDOW - 50
+    assert len(counted.rendered_messages) <= 12
+    assert len(counted.encoded_characters) <= 2048 + 12
+
+
+def test_trimming_ends_when_the_caller_goes_away(session: GenAiSession, counted: Counted) -> None:
+    talk = tuple(ChatMessage("user", "hello") for _ in range(2048))
+    request = GenerationRequest(talk, overflow="trim")
+    assert not list(session.generate(request, lambda: len(counted.rendered_messages) == 2))
+    assert len(counted.rendered_messages) == 2
+    counted.encoded_characters.clear()
+    assert not list(session.generate(request, lambda: len(counted.encoded_characters) > 60))
+    assert len(counted.encoded_characters) == 61
+
+
+def test_an_old_message_that_no_window_holds_is_left_out(session: GenAiSession) -> None:
+    talk = (ChatMessage("user", "x" * 1_000_000), ChatMessage("user", "hi"))
+    tokens = session.tokens(GenerationRequest(talk, overflow="trim"))
+    assert tokens.tolist() == session.tokens(GenerationRequest(talk[1:])).tolist()
+    with pytest.raises(ContextOverflow, match=r"10000\d\d characters"):
+        session.tokens(GenerationRequest(talk))
+    with pytest.raises(ContextOverflow, match=r"10000\d\d characters"):
+        session.tokens(GenerationRequest((talk[1], talk[0]), overflow="trim"))
+
+
+def test_a_nul_is_refused_and_does_not_cut_the_prompt(session: GenAiSession) -> None:
+    for fields in ({"text": "a\0b"}, {"messages": (ChatMessage("user", "a\0b"),)}):
+        with pytest.raises(BadPayload, match=r"U\+0000"):
+            parts(session, **fields)
+        with pytest.raises(BadPayload, match=r"U\+0000"):
+            session.tokens(GenerationRequest(**fields))  # type: ignore[arg-type]
+
+
 # Constraints.
+
+
+def test_a_constraint_that_comes_again_reads_only_what_is_new_and_writes_the_same(
+    session: GenAiSession,
+) -> None:
+    fresh = GenAiSession(b"", EngineOptions(1, tiny_language.files()))
+    talk = [ChatMessage("system", "Be brief. " * 10), USER]
+    cached = []
+    for constraint in (Constraint("json_schema", YES_NO), Constraint("regex", "(a|b){9}[0-9]{3}")):
+        for turn in range(4):
+            fields = {"constraint": constraint, "max_tokens": 30, "sampling": GREEDY}
+            answer, finish = parts(session, messages=tuple(talk), **fields)
+            assert answer == parts(fresh, messages=tuple(talk), **fields)[0]
+            fresh._slots.clear()
+            cached.append(finish.cached_tokens)
+            talk += [ChatMessage("assistant", answer), ChatMessage("user", f"And now, {turn}?")]
+        talk = talk[:2]
+    fresh.close()
+    assert cached[0] == cached[4] == 0
+    assert all(100 < n < m for n, m in itertools.pairwise(cached[1:4]))
+    assert all(100 < n < m for n, m in itertools.pairwise(cached[5:8]))
+
+
+def test_a_constraint_with_a_seed_gives_the_same_answer_each_time(session: GenAiSession) -> None:
+    def answer() -> str:
+        fields = {"constraint": Constraint("regex", "[a-z]{30}"), "sampling": Sampling(seed=4)}
+        return parts(session, text="a", max_tokens=40, **fields)[0]
+
+    assert answer() == answer()
+
+
+def test_a_constraint_drops_no_conversation_while_there_is_room() -> None:
+    made = GenAiSession(b"", EngineOptions(1, tiny_language.files(), {"conversations": 2}))
+    parts(made, messages=(USER,), max_tokens=3, sampling=GREEDY)
+    parts(made, text="a", constraint=Constraint("regex", "[ab]{5}"), max_tokens=8)
+    again = parts(made, messages=(USER,), max_tokens=3, sampling=GREEDY)[1]
+    assert again.cached_tokens > 20
+    assert len(made._slots._idle) == 2
+    made.close()
+
+
+RECURSIVE = {
+    "$defs": {
+        "a": {
+            "type": "object",
+            "properties": {"x": {"$ref": "#/$defs/a"}},
+            "required": ["x"],
+            "additionalProperties": False,
+        }
+    },
+    "$ref": "#/$defs/a",
+    "x-guidance": {"whitespace_flexible": False},
+}
+LOOP = {"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}
+
+
+@pytest.mark.parametrize("schema", [RECURSIVE, LOOP], ids=["for ever", "in a circle"])
+def test_a_schema_without_an_end_is_the_clients_error_or_costs_no_more_than_its_tokens(
+    session: GenAiSession, schema: dict[str, object]
+) -> None:
+    with contextlib.suppress(BadPayload):
+        _, finish = parts(
+            session,
+            text="a",
+            constraint=Constraint("json_schema", json.dumps(schema)),
+            max_tokens=5,
+        )
+        assert finish.completion_tokens <= 5
 
 
 def test_an_answer_is_an_instance_of_its_schema(session: GenAiSession) -> None:
@@ -245,6 +381,16 @@ def test_probabilities_are_those_of_the_model(session: GenAiSession) -> None:
             (t.logprob for t in token.top), reverse=True
         )
         assert sum(np.exp(t.logprob) for t in token.top) <= 1.0 + 1e-6
+
+
+def test_parts_of_a_character_come_with_their_own_bytes(session: GenAiSession) -> None:
+    request = GenerationRequest(text="abc", max_tokens=40, sampling=Sampling(seed=3), top=20)
+    chosen = [c for p in session.generate(request) if isinstance(p, Piece) for c in p.tokens]
+    found = [one for token in chosen for one in (token, *token.top)]
+    assert any(one.raw for one in found)
+    for one in found:
+        assert (one.raw is None) == ("\ufffd" not in one.token)
+        assert one.raw is None or len(one.raw) == 1 or one.raw.decode() in tiny_language.SPECIAL
 
 
 # Several at once.
