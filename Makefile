@@ -96,4 +96,4 @@ $(VENV)-lock/bin/uv:
 
 .PHONY: programs
 programs:
-	@scripts/system-packages mosquitto softhsm2-util:softhsm2
+	@scripts/system-packages mosquitto mosquitto_pub:mosquitto-clients softhsm2-util:softhsm2

@@ -196,7 +196,7 @@ async def test_schemas_are_taken_up_to_a_depth(serve: Serve, models: FakeModels)
             status, told = await post(served, response_format=form, max_tokens=5)
             assert status == (400 if depth > MAX_DEPTH else 200), told
         assert answer["error"]["param"] == "tools[0].function.parameters"
-        assert "nested more than 100 deep" in answer["error"]["message"]
+        assert "nested more than 50 deep" in answer["error"]["message"]
 
 
 # Conversations.

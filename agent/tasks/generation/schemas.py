@@ -12,7 +12,7 @@ import msgspec
 
 from agent.errors import BadPayload
 
-MAX_DEPTH = 100  # objects and lists inside one another; the grammar engine's parser ends at 128
+MAX_DEPTH = 50  # objects and lists inside one another: with what is put around them, within the engine's bound
 MAX_PARTS = 20_000  # objects and lists in the schemas of a request
 
 #: Formats that the grammar engine knows; any other is a remark (JSON Schema, validation, 7.2.1).
