@@ -65,9 +65,9 @@ class GenAiSession(TextSession):
         files = options.files
         config = _decoded(files, CONFIG)
         self._controls = Controls.of(_file(files, TOKENIZER))
-        self._runtime = _Runtime(files, min(options.threads, os.cpu_count() or 1))
-        self.window = _window(config, options.parameters)
         vocabulary = int(config["model"]["vocab_size"])
+        self._runtime = _Runtime(files, min(options.threads, os.cpu_count() or 1), vocabulary)
+        self.window = _window(config, options.parameters)
         super().__init__(
             [TensorSpec("tokens", "INT32", (-1,))], [TensorSpec("logits", "FP32", (vocabulary,))]
         )
@@ -258,8 +258,9 @@ class _Runtime:
         ends: tokens that end an answer.
     """
 
-    def __init__(self, files: Mapping[str, bytes], threads: int) -> None:
+    def __init__(self, files: Mapping[str, bytes], threads: int, vocabulary: int) -> None:
         og = self._og = _library()
+        self._vocabulary = vocabulary
         self._untold = untold_bytes(files[TOKENIZER])
         loaded = [name for name in files if name.startswith("model.onnx")]
         others = [name for name in files if name not in loaded and name != "model.toml"]
@@ -293,7 +294,8 @@ class _Runtime:
                 "do_sample": True,
                 "temperature": sampling.temperature,
                 "top_p": sampling.top_p,
-                "top_k": sampling.top_k,
+                # More tokens than there are end the process.
+                "top_k": sampling.top_k if sampling.top_k < self._vocabulary else 0,
             }
             options |= {"random_seed": sampling.seed % 2**31} if sampling.seed is not None else {}
         parameters = self._parameters(repetition_penalty=sampling.repetition_penalty, **options)

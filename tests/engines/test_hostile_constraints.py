@@ -2,11 +2,12 @@
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from agent.engines.constraints import (
@@ -17,7 +18,7 @@ from agent.engines.constraints import (
     MAX_MULTIPLE,
     MAX_STATES,
 )
-from agent.engines.generation import Constraint, GenerationRequest, Sampling
+from agent.engines.generation import Constraint, Finish, GenerationRequest, Piece, Sampling
 from agent.engines.isolated_text import PROGRAM, IsolatedTextSession
 from agent.engines.worker.limits import Limits
 from agent.engines.worker.process import Job
@@ -146,6 +147,32 @@ def test_a_hostile_constraint_does_not_end_the_model(
     written(isolated, constraint)
     list(isolated.generate(GenerationRequest(text="a", max_tokens=2)))
     assert isolated.worker.ends == 0
+
+
+SAMPLINGS = st.builds(
+    Sampling,
+    temperature=st.one_of(st.floats(0, 100), st.sampled_from([0, 1e-50, 1e-6, 2e-6, 1e-4])),
+    top_p=st.one_of(st.floats(0, 1, exclude_min=True), st.sampled_from([1, 1e-300])),
+    top_k=st.one_of(st.integers(0, 2**31 - 1), st.integers(0, 2 * tiny_language.VOCABULARY)),
+    repetition_penalty=st.floats(0.01, 100),
+    seed=st.one_of(st.none(), st.integers(0, 2**63 - 1)),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@example(Sampling(top_k=2**31 - 1))
+@example(Sampling(top_k=tiny_language.VOCABULARY))
+@example(Sampling(top_k=tiny_language.VOCABULARY - 1, top_p=0.5))
+@given(SAMPLINGS)
+def test_no_sampling_under_a_constraint_ends_the_model(
+    isolated: IsolatedTextSession, sampling: Sampling
+) -> None:
+    constraint = Constraint("regex", "[a-z]{4}")
+    request = GenerationRequest(text="a", max_tokens=9, constraint=constraint, sampling=sampling)
+    *pieces, finish = isolated.generate(request)
+    text = "".join(piece.text for piece in pieces if isinstance(piece, Piece))
+    assert isinstance(finish, Finish)
+    assert re.fullmatch("[a-z]{4}", text)
 
 
 NUMBERS = st.one_of(st.integers(-2, 30), st.integers(-(2**70), 2**70), st.floats(allow_nan=False))
