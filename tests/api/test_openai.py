@@ -129,6 +129,19 @@ async def test_probabilities(serve: Serve, session: GenAiSession) -> None:
         assert text.choices[0].logprobs.text_offset[0] == 0
 
 
+async def test_parts_of_characters_come_with_their_own_bytes(
+    serve: Serve, session: GenAiSession
+) -> None:
+    """Not with those of the sign that shows in their place."""
+    async with serve(FakeModels(language(session))) as served:
+        answer = await asked(served, lambda c: chat(c, logprobs=True, top_logprobs=20))
+    found = [top for token in answer.choices[0].logprobs.content for top in token.top_logprobs]
+    parts = [token for token in found if token.token == "\ufffd"]
+    assert parts
+    assert all(bytes(token.bytes) != "\ufffd".encode() for token in parts)
+    assert all(bytes(t.bytes) == t.token.encode() for t in found if "\ufffd" not in t.token)
+
+
 async def test_a_completion_goes_on_with_the_text_itself(
     serve: Serve, session: GenAiSession
 ) -> None:

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from agent.engines.generation import Chosen, Finish, Part, Piece
+from agent.engines.generation import Chosen, Finish, Likely, Part, Piece
 from agent.errors import BadPayload, EngineFailed
 from agent.tasks.generation.tools import Call, parsed
 
@@ -163,7 +163,7 @@ def _usage(finish: Finish) -> dict[str, Any]:
 def _logs(logs: Sequence[Chosen]) -> dict[str, Any] | None:
     if not logs:
         return None
-    return {"content": [{**_token(c.token, c.logprob), "top_logprobs": _top(c)} for c in logs]}
+    return {"content": [{**_token(c), "top_logprobs": [*map(_token, c.top)]} for c in logs]}
 
 
 def _text_logs(logs: Sequence[Chosen], offset: int) -> dict[str, Any] | None:
@@ -178,9 +178,6 @@ def _text_logs(logs: Sequence[Chosen], offset: int) -> dict[str, Any] | None:
     }
 
 
-def _token(text: str, logprob: float) -> dict[str, Any]:
-    return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
-
-
-def _top(chosen: Chosen) -> list[dict[str, Any]]:
-    return [_token(likely.token, likely.logprob) for likely in chosen.top]
+def _token(found: Chosen | Likely) -> dict[str, Any]:
+    raw = found.token.encode() if found.raw is None else found.raw
+    return {"token": found.token, "logprob": found.logprob, "bytes": list(raw)}
