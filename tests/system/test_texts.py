@@ -60,7 +60,7 @@ def run(daemon: Device, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 def test_questions_get_their_intents_and_strange_ones_none(run: Run) -> None:
-    asked = ["Where is the toilet?", "what is the wifi password", "SELECT name FROM users"]
+    asked = ["Where is the toilet?", "what is the wifi password", "Who won the match last night?"]
     answer = json.loads(run("classify", "intent", *asked, "--json").stdout)
     assert [each["label"] for each in answer["results"]] == ["toilets", "wifi", None]
     shown = run("classify", "intent", *asked).stdout.splitlines()

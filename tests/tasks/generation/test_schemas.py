@@ -84,7 +84,7 @@ def test_depth_is_bounded() -> None:
     for _ in range(MAX_DEPTH):
         value = {"items": value}
     assert measured(value, "here") == MAX_DEPTH - 1
-    with pytest.raises(BadPayload, match="nested more than 100 deep") as caught:
+    with pytest.raises(BadPayload, match="nested more than 50 deep") as caught:
         measured([value], "here")
     assert caught.value.where == "here"
 

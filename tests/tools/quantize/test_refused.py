@@ -261,7 +261,9 @@ def test_a_name_without_a_hub_is_said_alike_by_every_family(tmp_path: Path, fami
 def _named(family: str, tmp_path: Path, address: str) -> "subprocess.CompletedProcess[str]":
     """The command in a process of its own: the client looks for its hub once."""
     command = [sys.executable, "-m", "tools.quantize", family, "org/model"]
-    environment = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "home")}
+    # Engines that were loaded in this process have switched the hub off in its environment.
+    online = {"HF_HUB_OFFLINE": "0", "TRANSFORMERS_OFFLINE": "0"}
+    environment = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "home"), **online}
     return subprocess.run(
         [*command, "--work", str(tmp_path / "work")],
         env={**os.environ, **environment}, cwd=ROOT, capture_output=True, text=True, check=False,
