@@ -24,7 +24,7 @@ import torch  # noqa: E402
 from graph import float_model  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 from phrasings import OUTSIDE, Phrase, lines, noise, said  # noqa: E402
-from train import WINDOW, Intent, Texts, logits, train  # noqa: E402
+from train import WINDOW, Intent, Texts, logits, padded, train  # noqa: E402
 from vocabulary import kept, reduced, words  # noqa: E402
 
 from agent.tasks.classification.labels import probabilities  # noqa: E402
@@ -134,14 +134,8 @@ class Recipe:
 
     def samples(self) -> Samples:
         """A few questions as the graph takes them, padded to the longest."""
-        ids = self._ids(list(said(self.learnt[::16], 1, SEED + 3)))
-        arrays = {
-            n: np.zeros((len(ids), max(map(len, ids))), np.int64)
-            for n in ("input_ids", "attention_mask")
-        }
-        for row, tokens in enumerate(ids):
-            arrays["input_ids"][row, : len(tokens)] = tokens
-            arrays["attention_mask"][row, : len(tokens)] = 1
+        ids, mask = padded(self._ids(list(said(self.learnt[::16], 1, SEED + 3))))
+        arrays = {"input_ids": ids.numpy(), "attention_mask": mask.numpy()}
         return Samples(arrays, about="generated questions")
 
     def _epoch(self, epoch: int) -> tuple[list[list[int]], NDArray[np.int64]]:

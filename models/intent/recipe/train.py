@@ -68,7 +68,7 @@ class Texts:
 
 
 def padded(ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Ids and mask of texts, cut at the window."""
+    """Ids and mask of texts, int64 [texts, tokens], as wide as the longest."""
     width = max(len(row) for row in ids)
     array = np.zeros((len(ids), width), np.int64)
     mask = np.zeros((len(ids), width), np.int64)

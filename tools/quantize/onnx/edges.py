@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from agent.types import Array
-from tools.quantize.onnx.recipes import quantizer
+from tools.quantize.libraries import quiet
 
 BATCH = 256  # samples at once
 
@@ -31,7 +31,7 @@ def int8_throughout(
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
-    with tempfile.TemporaryDirectory() as folder, quantizer():
+    with tempfile.TemporaryDirectory() as folder, quiet():
         before, after = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
         onnx.save(model, before)
         quantize_static(

@@ -1,11 +1,8 @@
 """Ways to make an ONNX graph smaller, all through onnxruntime's quantizer."""
 
-import logging
 import math
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -13,6 +10,7 @@ from typing import Any
 
 from agent.errors import BadModel, BadPayload
 from tools.quantize.family import Artifact, LayerError, Progress, Recipe
+from tools.quantize.libraries import quiet
 from tools.quantize.onnx import graph
 from tools.quantize.onnx.slim import NAMED, slim
 from tools.quantize.tensors.samples import Samples
@@ -74,7 +72,7 @@ class OnnxRecipe(ABC):
     def build(self, original: Artifact, directory: Path, progress: Progress) -> Artifact:
         """Quantize the prepared graph into the directory. Raises BadModel."""
         progress("Quantizing", 0.0)
-        with quantizer():
+        with quiet():
             self.quantize(original.directory / PREPARED, directory / NAMED, original)
         notes = [f"left in float: {', '.join(self.spared)}"] if self.spared else []
         progress("Slimming", 0.9)
@@ -199,7 +197,7 @@ def prepare(original: Path, out: Path) -> None:
     """Bring a float graph into the form that quantizes best, with a name for each node."""
     import onnx
 
-    with quantizer():
+    with quiet():
         from onnxruntime.quantization import quant_pre_process
 
         quant_pre_process(str(original), str(out), skip_symbolic_shape=True)
@@ -222,19 +220,6 @@ def check_calibration(samples: Samples, where: str) -> Samples:
             hint="Some hundred typical ones are best",
         )
     return samples.first(MOST_CALIBRATION)
-
-
-@contextmanager
-def quantizer() -> Iterator[None]:
-    """Keep onnxruntime's quantizer from talking and from telling."""
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # whatever level its modules set when they are imported
-    try:
-        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
-            yield
-    finally:
-        logging.disable(before)
 
 
 def _has_weights(model: Any, kind: str) -> bool:
