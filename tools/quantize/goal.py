@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from agent.errors import BadRequest
 from tools.quantize.auto import Limit, parse_limit
 from tools.quantize.libraries import missing
 from tools.quantize.measure import ROUNDS
@@ -96,7 +97,7 @@ _OF_THE_PACKAGE = (
     ),
     click.option("--summary", default="", help="One line about the model."),
 )
-_OF_THE_RUN = (
+_OF_WHAT_PASSES = (
     click.option(
         "--max-drop",
         callback=_limit,
@@ -109,12 +110,8 @@ _OF_THE_RUN = (
     click.option(
         "--auto", is_flag=True, help="Try recipes by size; keep the smallest that passes."
     ),
-    click.option(
-        "--recipe",
-        default="",
-        metavar="NAME",
-        help="Build this one; an unknown name lists them.  [default: the first]",
-    ),
+)
+_OF_THE_RUN = (
     click.option("--report", type=_FOLDER, help="Directory for report.json and report.html."),
     click.option(
         "--work",
@@ -135,24 +132,54 @@ _OF_THE_RUN = (
 )
 
 
-def goal_options(evaluation: str = TENSORS) -> Callable[[Command], Command]:
+def no_recipe(name: str, names: Sequence[str]) -> BadRequest:
+    """What is said of a recipe that a family does not have."""
+    hint = f"The recipes are: {', '.join(names)}"
+    return BadRequest(f'there is no recipe "{name[:60]}"', where="--recipe", hint=hint)
+
+
+def _recipe(names: Sequence[str]) -> Callable[[Command], Command]:
+    """The option, which is judged before anything is read."""
+
+    def known(_: click.Context, __: click.Parameter, name: str) -> str:
+        if name and name not in names:
+            raise no_recipe(name, names)
+        return name
+
+    return click.option(
+        "--recipe",
+        default="",
+        callback=known,
+        metavar="NAME",
+        help=f"Build this one: {', '.join(names)}.  [default: the first]",
+    )
+
+
+def goal_options(
+    recipes: Sequence[str], evaluation: str = TENSORS
+) -> Callable[[Command], Command]:
     """Give a subcommand the common options, handed to it as `goal`.
 
     Args:
+        recipes: the names of those that its family has, the default first.
         evaluation: what it is judged on, for the help of ``--evaluate``.
     """
     evaluate = click.option("--evaluate", type=_PATH, help=f"Evaluation set: {evaluation}.")
+    options = (*_OF_THE_PACKAGE, evaluate, *_OF_WHAT_PASSES, _recipe(recipes), *_OF_THE_RUN)
 
     def with_options(command: Command) -> Command:
         @wraps(command)
         def collected(**options: Any) -> Any:
-            fields = {name: options.pop(name) for name in Goal.__slots__}
+            goal = Goal(**{name: options.pop(name) for name in Goal.__slots__})
+            if goal.auto and goal.recipe:
+                message = "--auto tries every recipe, --recipe names the one to build"
+                raise BadRequest(message, where="--recipe", hint="Give one of the two")
             try:
-                return command(goal=Goal(**fields), **options)
+                return command(goal=goal, **options)
             except ModuleNotFoundError as error:
                 raise missing(error.name or str(error)) from error
 
-        for option in reversed((*_OF_THE_PACKAGE, evaluate, *_OF_THE_RUN)):
+        for option in reversed(options):
             collected = option(collected)
         return collected
 

@@ -7,11 +7,11 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from agent.errors import AgentError, BadModel, BadRequest, NotAsGood
+from agent.errors import AgentError, BadModel, NotAsGood
 from agent.registry.layout import storage, write_atomically
 from tools.quantize import auto, html, memory, terminal
 from tools.quantize.family import Artifact, Family, LayerError, Recipe, Score
-from tools.quantize.goal import Goal
+from tools.quantize.goal import Goal, no_recipe
 from tools.quantize.measure import measure
 from tools.quantize.package import Draft, check_identity, check_place, write_package
 from tools.quantize.progress import Display
@@ -234,8 +234,7 @@ def _named(recipes: Sequence[Recipe], name: str) -> Recipe:
     for recipe in recipes:
         if recipe.name == name:
             return recipe
-    known = ", ".join(recipe.name for recipe in recipes)
-    raise BadRequest(f'there is no recipe "{name[:60]}"', hint=f"The recipes are: {known}")
+    raise no_recipe(name, [recipe.name for recipe in recipes])
 
 
 def _impossible(recipe: Recipe, error: AgentError) -> Outcome:

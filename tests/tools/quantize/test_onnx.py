@@ -148,7 +148,7 @@ def test_the_layer_that_hurts_is_blamed_and_spared(tmp_path: Path, edge_quantize
     first, milder = (o for o in tried if o["recipe"].startswith("int8-static-minmax"))
     assert first["layers"][0]["name"] == "layer1"
     assert "lost more than allowed" in first["rejected"]
-    assert milder["notes"] == ["left in float: layer1"]
+    assert milder["notes"] == ["left in float: layer1", "one scale a tensor"]
     assert milder["scores"][0]["value"] > first["scores"][0]["value"]
 
 
@@ -430,7 +430,8 @@ def test_an_opset_that_the_runtime_does_not_know_is_said_without_its_source_code
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [
-        (("--recipe", "int3"), 2, "The recipes are: int8-static-minmax"),
+        (("--recipe", "int8", "--auto"), 2, "The recipes are: int8-static-minmax"),
+        (("--recipe", "int8-dynamic", "--auto"), 2, "Give one of the two"),
         (("--report", "/proc/nowhere"), 1, "/proc/nowhere"),
         (("--evaluate", "nowhere.npz"), 2, "nowhere.npz: no such file or folder"),
     ],

@@ -288,3 +288,27 @@ def test_what_does_not_fit_is_refused_before_its_weights_are_read(
         pytest.importorskip("transformers")
     done = edge_quantize(family, source, *options, status=4)
     assert "MiB of memory are needed at the peak" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("family", "known"),
+    [
+        ("language", "int4-rtn, int4-rtn-b64, int4-rtn-head8, int4-shifted-head8"),
+        ("encoder", "int8-dynamic, int4-weights"),
+        ("whisper", "int8, int8-float16, float16"),
+        ("onnx", "int8-static-minmax, int8-static-entropy, int8-static-percentile, int8-dynamic"),
+        ("torch", "int8-static-minmax, int8-static-entropy, int8-static-percentile, int8-dynamic"),
+        ("tflite", "slim, as-given"),
+    ],
+)
+def test_an_unknown_recipe_is_told_before_the_source_is_read(
+    edge_quantize: Run, tmp_path: Path, family: str, known: str
+) -> None:
+    """The export of a large model takes minutes, and comes before its recipes."""
+    source = tmp_path / "model"
+    source.write_bytes(b"neither read nor exported")
+    more = ("--builder", "network.py:build") if family == "torch" else ()
+    done = edge_quantize(family, source, *more, "--recipe", "int3", status=2)
+    assert 'there is no recipe "int3"' in done.stderr
+    assert known in done.stderr
+    assert str(source) not in done.stderr

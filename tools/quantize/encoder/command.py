@@ -14,7 +14,7 @@ from tools.quantize import folder as hugging_face
 from tools.quantize import hub
 from tools.quantize.encoder import modules, proof, questions
 from tools.quantize.encoder.classifier import ClassifierFamily
-from tools.quantize.encoder.family import EncoderFamily
+from tools.quantize.encoder.family import NAMES, EncoderFamily
 from tools.quantize.encoder.pairs import pairs
 from tools.quantize.goal import Goal, goal_options
 from tools.quantize.onnx import export, source
@@ -28,7 +28,7 @@ SAMPLES = 32  # texts that layers are compared on, and that are timed
 
 @click.command()
 @click.argument("source_path", metavar="SOURCE", type=click.Path(path_type=Path))
-@goal_options("labelled texts for a classifier, see above")
+@goal_options(NAMES, "labelled texts for a classifier, see above")
 def encoder(source_path: Path, goal: Goal) -> None:
     """Quantize SOURCE, a Hugging Face folder of an encoder, and package it with its tokenizer.
 

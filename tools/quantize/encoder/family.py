@@ -26,6 +26,8 @@ from tools.quantize.tensors import session
 from tools.quantize.work import work_key
 
 METRIC = "spearman"
+INNER = (DynamicInt8(), Int4Weights())
+NAMES = tuple(recipe.name for recipe in INNER)
 BLOCK = 50  # texts between two looks at the progress
 
 
@@ -90,8 +92,7 @@ class EncoderFamily:
         return accompanied(self.graph.original(directory, progress), self.tokenizer)
 
     def recipes(self) -> Sequence[Recipe]:
-        inner = (DynamicInt8(), Int4Weights())
-        return [Tokenized(each, self.tokenizer, self.notes) for each in inner]
+        return [Tokenized(each, self.tokenizer, self.notes) for each in INNER]
 
     def evaluate(
         self, original: Artifact, artifact: Artifact, progress: Progress

@@ -7,12 +7,13 @@ import click
 from tools.quantize import hub
 from tools.quantize.goal import Goal, goal_options
 from tools.quantize.language.family import LanguageFamily, LanguageSource
+from tools.quantize.language.recipes import RECIPES
 from tools.quantize.run import quantize
 
 
 @click.command()
 @click.argument("source", type=click.Path(path_type=Path))
-@goal_options("JSON lines, see above")
+@goal_options([recipe.name for recipe in RECIPES], "JSON lines, see above")
 @click.option(
     "--context",
     type=click.IntRange(min=1),

@@ -15,7 +15,7 @@ from tools.quantize import hub
 from tools.quantize.goal import Goal, goal_options
 from tools.quantize.onnx import export, source
 from tools.quantize.onnx.family import OnnxFamily, OnnxSource
-from tools.quantize.onnx.recipes import check_calibration
+from tools.quantize.onnx.recipes import NAMES, check_calibration
 from tools.quantize.progress import Display
 from tools.quantize.run import prepared
 from tools.quantize.tensors.options import tensor_options
@@ -47,7 +47,7 @@ def graph_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @click.argument("source_path", metavar="SOURCE", type=click.Path(path_type=Path))
-@goal_options()
+@goal_options(NAMES)
 @graph_options
 def onnx(source_path: Path, goal: Goal, **options: Any) -> None:
     """Quantize SOURCE: an ONNX file, a folder with one, or a Hugging Face folder or name.
@@ -72,7 +72,7 @@ def onnx(source_path: Path, goal: Goal, **options: Any) -> None:
     metavar="FILE.py:FUNCTION",
     help="Returns the module and an example input; module:function does as well.",
 )
-@goal_options()
+@goal_options(NAMES)
 @graph_options
 def torch(weights: Path, builder: str, goal: Goal, **options: Any) -> None:
     """Quantize WEIGHTS, a torch state dict in safetensors, by way of ONNX."""

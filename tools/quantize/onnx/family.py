@@ -17,17 +17,9 @@ from tools.quantize.family import (
     Recipe,
     Score,
 )
-from tools.quantize.onnx import graph, source
+from tools.quantize.onnx import graph, recipes, source
 from tools.quantize.onnx.compare import layer_errors
-from tools.quantize.onnx.recipes import (
-    CALIBRATION_BATCH,
-    METHODS,
-    PREPARED,
-    DynamicInt8,
-    Int4Weights,
-    StaticInt8,
-    prepare,
-)
+from tools.quantize.onnx.recipes import CALIBRATION_BATCH, PREPARED, prepare
 from tools.quantize.onnx.slim import NAMED
 from tools.quantize.tensors import metrics, session
 from tools.quantize.tensors.describe import described
@@ -103,14 +95,7 @@ class OnnxFamily:
         return artifact
 
     def recipes(self) -> Sequence[Recipe]:
-        """Static first: where sizes are equal, the faster one is tried first."""
-        calibration, per_channel = self.given.calibration, self.given.per_channel
-        static = [
-            StaticInt8(per_channel=per_channel, calibration=calibration, method=method)
-            for method in METHODS
-        ]
-        dynamic = DynamicInt8(per_channel=per_channel, calibration=calibration)
-        return [*static, dynamic, Int4Weights(calibration=calibration)]
+        return recipes.recipes(self.given.calibration, per_channel=self.given.per_channel)
 
     def evaluate(
         self, original: Artifact, artifact: Artifact, progress: Progress

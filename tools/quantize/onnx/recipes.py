@@ -57,8 +57,7 @@ class OnnxRecipe(ABC):
     @property
     def name(self) -> str:
         """Unique in the family."""
-        whole = self.base if self.per_channel else f"{self.base}-per-tensor"
-        return f"{whole}-sparing-{len(self.spared)}" if self.spared else whole
+        return f"{self.base}-sparing-{len(self.spared)}" if self.spared else self.base
 
     def sparing(self, layers: Sequence[LayerError]) -> Recipe | None:
         """Leave another tenth of the layers in float, at most half of them in all."""
@@ -75,6 +74,7 @@ class OnnxRecipe(ABC):
         with quiet():
             self.quantize(original.directory / PREPARED, directory / NAMED, original)
         notes = [f"left in float: {', '.join(self.spared)}"] if self.spared else []
+        notes += [] if self.per_channel else ["one scale a tensor"]
         progress("Slimming", 0.9)
         return slim(Artifact(directory, {NAMED: "model"}, "onnx", notes=notes), self.calibration)
 
@@ -191,6 +191,19 @@ class Int4Weights(OnnxRecipe):
     def _spared_matmuls(self) -> list[str]:
         """With the names that Gemm nodes have as matrix products."""
         return [*self.spared, *(f"{name}_MatMul" for name in self.spared)]
+
+
+def recipes(calibration: Samples | None = None, *, per_channel: bool = True) -> list[OnnxRecipe]:
+    """All of them. Static first: where sizes are equal, the faster one is tried first."""
+    static = [
+        StaticInt8(per_channel=per_channel, calibration=calibration, method=method)
+        for method in METHODS
+    ]
+    dynamic = DynamicInt8(per_channel=per_channel, calibration=calibration)
+    return [*static, dynamic, Int4Weights(calibration=calibration)]
+
+
+NAMES = tuple(recipe.name for recipe in recipes())
 
 
 def prepare(original: Path, out: Path) -> None:

@@ -13,14 +13,14 @@ from tools.quantize.tensors.options import tensor_options
 from tools.quantize.tensors.samples import generated, read_samples
 from tools.quantize.tensors.session import opened, real_values
 from tools.quantize.tflite import model
-from tools.quantize.tflite.family import TfliteFamily
+from tools.quantize.tflite.family import NAMES, TfliteFamily
 
 LEAST_QUANTIZED = 0.5  # of the weights
 
 
 @click.command()
 @click.argument("source", type=click.Path(path_type=Path))
-@goal_options()
+@goal_options(NAMES)
 @click.option(
     "--float",
     "reference",

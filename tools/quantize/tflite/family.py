@@ -23,6 +23,7 @@ MODEL = "model.tflite"
 COPIES = 4
 RUNTIME = 200 * 2**20  # bytes that the libraries take
 COMPARED = 16  # samples
+SLIM, AS_GIVEN = NAMES = ("slim", "as-given")
 RECIPES = 2  # raised when what they make of one source changes: what is kept is then made anew
 
 
@@ -32,7 +33,7 @@ class AsGiven:
 
     quantized: Path
     notes: tuple[str, ...] = ()
-    name: str = "as-given"
+    name: str = AS_GIVEN
     summary: str = "quantized by its converter"
 
     def build(self, original: Artifact, directory: Path, progress: Progress) -> Artifact:  # noqa: ARG002
@@ -58,7 +59,7 @@ class Slim:
     quantized: Path
     samples: Samples
     notes: tuple[str, ...] = ()
-    name: str = "slim"
+    name: str = SLIM
     summary: str = "quantized by its converter, without what no runtime reads"
 
     def build(self, original: Artifact, directory: Path, progress: Progress) -> Artifact:  # noqa: ARG002

@@ -8,12 +8,13 @@ from tools.quantize import hub
 from tools.quantize.goal import Goal, goal_options
 from tools.quantize.run import quantize
 from tools.quantize.whisper import recordings
+from tools.quantize.whisper.conversion import NAMES
 from tools.quantize.whisper.family import WhisperFamily
 
 
 @click.command()
 @click.argument("source", type=click.Path(path_type=Path))
-@goal_options("JSON lines that name recordings, see above")
+@goal_options(NAMES, "JSON lines that name recordings, see above")
 @click.option(
     "--language",
     default="",

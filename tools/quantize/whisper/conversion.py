@@ -18,6 +18,12 @@ FILES: dict[str, Role] = {
     "vocabulary.json": "data",
     PREPROCESSOR: "data",
 }
+KINDS = {
+    "int8": "matrices in int8, a scale for each row; the rest in float32",
+    "int8_float16": "matrices in int8, a scale for each row; the rest stored in float16",
+    "float16": "stored in float16, computed in float32",
+}
+NAMES = tuple(kind.replace("_", "-") for kind in KINDS)
 LAYERS = "layers.json"  # beside the files, not of the package
 
 
@@ -55,12 +61,7 @@ class Stored:
 
 def recipes(folder: Path, language: str) -> list[Stored]:
     """The one to take by default first."""
-    said = {
-        "int8": "matrices in int8, a scale for each row; the rest in float32",
-        "int8_float16": "matrices in int8, a scale for each row; the rest stored in float16",
-        "float16": "stored in float16, computed in float32",
-    }
-    return [Stored(folder, language, kind, text) for kind, text in said.items()]
+    return [Stored(folder, language, kind, text) for kind, text in KINDS.items()]
 
 
 def converted(
