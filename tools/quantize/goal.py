@@ -155,9 +155,7 @@ def _recipe(names: Sequence[str]) -> Callable[[Command], Command]:
     )
 
 
-def goal_options(
-    recipes: Sequence[str], evaluation: str = TENSORS
-) -> Callable[[Command], Command]:
+def goal_options(recipes: Sequence[str], evaluation: str = TENSORS) -> Callable[[Command], Command]:
     """Give a subcommand the common options, handed to it as `goal`.
 
     Args:
@@ -179,8 +177,9 @@ def goal_options(
             except ModuleNotFoundError as error:
                 raise missing(error.name or str(error)) from error
 
+        finished: Command = collected
         for option in reversed(options):
-            collected = option(collected)
-        return collected
+            finished = option(finished)
+        return finished
 
     return with_options

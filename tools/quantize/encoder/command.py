@@ -1,15 +1,16 @@
 """`edge-quantize encoder`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 from agent.errors import BadRequest
+from agent.tasks.embedding.encoder import check_inputs, padded
 from agent.tasks.embedding.tokens import Tokenizer
+from agent.types import TensorSpec
 from tools.quantize import folder as hugging_face
 from tools.quantize import hub
 from tools.quantize.encoder import modules, proof, questions
@@ -52,8 +53,7 @@ def encoder(source_path: Path, goal: Goal) -> None:
         with display.step("Proving the tokenizer"):
             tokenizer, notes = proof.check(folder, settings["max_tokens"])
         with export.from_transformers(folder, goal.work, display) as path:
-            names = [spec.name for spec in source.specs(path)]
-            texts = samples(tokenizer, names)
+            texts = samples(tokenizer, source.specs(path))
             graph = OnnxFamily(OnnxSource(path, texts, texts, task="embedding"))
             if labels:
                 data = f"{len(asked)} labelled texts of {goal.evaluate}"
@@ -64,11 +64,9 @@ def encoder(source_path: Path, goal: Goal) -> None:
     prepared(family, goal, str(source_path), "encoder")
 
 
-def samples(tokenizer: bytes, names: list[str]) -> Samples:
-    """Sentences as the graph takes them, padded to the longest."""
+def samples(tokenizer: bytes, inputs: Sequence[TensorSpec]) -> Samples:
+    """Sentences as the graph takes them. Raises BadModel: it takes what no encoder is given."""
+    check_inputs(inputs)
     ids = Tokenizer(tokenizer, modules.MAX_TOKENS).ids([pair.first for pair in pairs(SAMPLES)])
-    arrays = {name: np.zeros((len(ids), max(map(len, ids))), np.int64) for name in names}
-    for row, tokens in enumerate(ids):
-        arrays["input_ids"][row, : len(tokens)] = tokens
-        arrays["attention_mask"][row, : len(tokens)] = 1
+    arrays, _ = padded(ids, inputs)
     return Samples(arrays, about="generated sentences")

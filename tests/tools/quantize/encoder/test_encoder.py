@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from agent.errors import BadModel
+from agent.types import TensorSpec
 from tests.support import tiny_encoder
 from tests.support.safetensors import safetensors
 from tests.tools.quantize.conftest import Run
@@ -36,8 +37,15 @@ def test_rank_correlation_sees_the_order_only() -> None:
 
 
 def test_sentences_are_padded_where_the_mask_is_zero() -> None:
-    made = samples(tiny_encoder.tokenizer(), ["input_ids", "attention_mask"])
+    inputs = [TensorSpec(name, "INT64", (-1, -1)) for name in ("input_ids", "attention_mask")]
+    made = samples(tiny_encoder.tokenizer(), inputs)
     assert ((made.inputs["input_ids"] != 0) == (made.inputs["attention_mask"] == 1)).all()
+
+
+def test_a_graph_that_takes_what_no_encoder_is_given_is_refused_by_the_inputs_name() -> None:
+    inputs = [TensorSpec("input_ids", "INT64", (-1, -1)), TensorSpec("pixels", "FP32", (-1, 3))]
+    with pytest.raises(BadModel, match="pixels"):
+        samples(tiny_encoder.tokenizer(), inputs)
 
 
 def listed(folder: Path, *kinds: str, config: str = "{}") -> Path:
