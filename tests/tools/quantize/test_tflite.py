@@ -51,6 +51,18 @@ def test_the_keyword_model_loses_nothing_on_its_labelled_words(
     assert len([s for s in scores if s["slice"].startswith("class ")]) == 12
 
 
+def test_a_quantized_file_alone_is_packaged_and_nothing_is_said_to_be_compared(
+    edge_quantize: Run, shared_data: Path, tmp_path: Path
+) -> None:
+    source = shared_data / "mlperf-tiny" / "str_ww_ref_model.tflite"
+    edge_quantize("tflite", source, "--out", tmp_path / "package", "--report", tmp_path)
+    assert (tmp_path / "package" / "model.toml").exists()
+    found = json.loads((tmp_path / "report.json").read_bytes())
+    assert found["original"] is None
+    assert found["tried"][0]["scores"] == []
+    assert found["data"].endswith("they show that the model runs, not how good it is")
+
+
 def test_a_float_file_is_not_taken_for_a_quantized_one(
     edge_quantize: Run, shared_data: Path, tmp_path: Path
 ) -> None:

@@ -33,6 +33,10 @@ MAX_SAMPLES = 1_000_000
 MAX_SET_BYTES = 4 * 2**30  # of all samples together
 GENERATED = 64  # samples, where no set is given
 
+#: What made-up inputs show, beside a float model and without one.
+SAMENESS = "they show that the quantized model computes what the float one computes, not how good either is"
+SOUNDNESS = "they show that the model runs, not how good it is"
+
 _RESERVED = ("labels", "targets", "slices")
 
 
@@ -127,19 +131,17 @@ def _refuse_larger(path: Path) -> None:
         raise BadPayload(f"{size} bytes, {MAX_SET_BYTES} are allowed", where=str(path))
 
 
-def generated(specs: Sequence[TensorSpec], count: int = GENERATED, seed: int = 0) -> Samples:
-    """Samples made up from a seed.
+def generated(
+    specs: Sequence[TensorSpec], count: int = GENERATED, seed: int = 0, shows: str = SAMENESS
+) -> Samples:
+    """Samples made up from a seed, and what they show.
 
     Smooth pictures for inputs with two long axes, else normal for real inputs and uniform over the
     type for integers: on plain noise a picture classifier says one class for ever.
     """
     random = np.random.default_rng(seed)
     inputs = {spec.name: _generate(random, spec, count) for spec in specs}
-    about = (
-        f"{count} generated inputs, no recordings: they show that the quantized model computes what "
-        "the float one computes, not how good either is"
-    )
-    return Samples(inputs, about=about)
+    return Samples(inputs, about=f"{count} generated inputs, no recordings: {shows}")
 
 
 def sample_shape(spec: TensorSpec) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from tools.quantize.family import Artifact
 from tools.quantize.goal import Goal, goal_options
 from tools.quantize.run import quantize
 from tools.quantize.tensors.options import tensor_options
-from tools.quantize.tensors.samples import generated, read_samples
+from tools.quantize.tensors.samples import SAMENESS, SOUNDNESS, generated, read_samples
 from tools.quantize.tensors.session import opened, real_values
 from tools.quantize.tflite import model
 from tools.quantize.tflite.family import NAMES, TfliteFamily
@@ -51,7 +51,8 @@ def tflite(source: Path, goal: Goal, reference: Path | None, metric: str, task: 
             where=str(path),
             hint="Convert it with the TensorFlow Lite converter's int8 option, or quantize ONNX",
         )
-    given = read_samples(goal.evaluate, specs) if goal.evaluate else generated(specs)
+    shown = SAMENESS if reference else SOUNDNESS
+    given = read_samples(goal.evaluate, specs) if goal.evaluate else generated(specs, shows=shown)
     family = TfliteFamily(path, reference, real_values(given, specs), metric, task)
     quantize(family, goal, str(source), "tflite")
 
