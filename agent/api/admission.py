@@ -4,7 +4,6 @@ What waits for a thread goes by its urgency; what waited beyond its deadline is 
 """
 
 import asyncio
-import os
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -14,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from agent.api.urgency import USUAL, Line, Urgency
 from agent.errors import TooMany, TooSlow
+from agent.processors import usable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -108,7 +108,7 @@ class Admission:
     def __init__(self, most: int) -> None:
         self.running = 0
         self._most = most
-        self._crew = Crew(min(MAX_THREADS, os.cpu_count() or 1))
+        self._crew = Crew(min(MAX_THREADS, usable()))
         self._apart: dict[Hashable, Crew] = {}
 
     @property

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from agent import cgroups
 from agent.errors import TooLarge
 
 MIB = 2**20
-CGROUPS = Path("/sys/fs/cgroup")
 UNLIMITED = 2**63
 
 
@@ -20,8 +20,10 @@ class _Files(NamedTuple):
     reclaimable: str
 
 
-_FIRST = _Files("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-_SECOND = _Files("memory.max", "memory.current", "inactive_file")
+_FILES = {
+    1: _Files("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    2: _Files("memory.max", "memory.current", "inactive_file"),
+}
 
 
 def available() -> int:
@@ -30,11 +32,7 @@ def available() -> int:
         line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines() if ":" in line
     )
     free = int(fields["MemAvailable"].split()[0]) * 1024
-    try:
-        own = Path("/proc/self/cgroup").read_text()
-    except OSError:
-        return free
-    return min(free, cgroup_left(own))
+    return min(free, cgroup_left(cgroups.own()))
 
 
 def resident() -> int:
@@ -43,30 +41,10 @@ def resident() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def cgroup_left(own: str, root: Path = CGROUPS) -> int:
-    """What the control groups of a process leave: its own, and those that it is in; at most `UNLIMITED`.
-
-    Args:
-        own: text of its ``/proc/self/cgroup``.
-        root: where groups are mounted. In a container that may be the container's own group, and
-            paths that lead to it from outside are then not there: only what is there is read.
-    """
-    left = UNLIMITED
-    for line in own.splitlines():
-        number, controllers, path = line.split(":", 2)
-        if number == "0":  # version 2; where both are mounted, in a folder of its own
-            for base in (root, root / "unified"):
-                left = min(left, _least(base, path, _SECOND))
-        elif "memory" in controllers.split(","):
-            left = min(left, _least(root / "memory", path, _FIRST))
-    return left
-
-
-def _least(base: Path, path: str, files: _Files) -> int:
-    """The least that a group, or one that it is in, leaves."""
-    group = base / path.lstrip("/")
-    parents = [folder for folder in group.parents if folder.is_relative_to(base)]
-    return min(_left(folder, files) for folder in {group, *parents, base})
+def cgroup_left(listed: str, root: Path = cgroups.ROOT) -> int:
+    """Bytes that the control groups of a process leave, at most `UNLIMITED`. Arguments: `cgroups.groups`."""
+    found = cgroups.groups("memory", listed, root)
+    return min((_left(folder, _FILES[version]) for version, folder in found), default=UNLIMITED)
 
 
 def _left(group: Path, files: _Files) -> int:

@@ -1,6 +1,5 @@
 """How good a language model is: perplexity, and agreement with the float model."""
 
-import os
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -9,6 +8,7 @@ import numpy as np
 from agent.engines.base import EngineOptions
 from agent.engines.genai import GenAiSession
 from agent.engines.generation import ChatMessage, Chosen, GenerationRequest, Piece, Sampling
+from agent.processors import usable
 from tools.quantize.family import Artifact, Progress, Score
 from tools.quantize.language.judged import Passage
 from tools.quantize.language.texts import Prompt
@@ -20,7 +20,7 @@ SHARE = 0.5  # of the work, for the progress
 def opened(artifact: Artifact) -> GenAiSession:
     """A session over an artifact, on all processors."""
     files = {name: (artifact.directory / name).read_bytes() for name in artifact.files}
-    return GenAiSession(b"", EngineOptions(os.cpu_count() or 1, files, {}))
+    return GenAiSession(b"", EngineOptions(usable(), files, {}))
 
 
 def perplexity(
