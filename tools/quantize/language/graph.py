@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.errors import BadModel
+from tools.quantize.family import Progress
 from tools.quantize.language import rotary
 from tools.quantize.language.weights import Blocks
 from tools.quantize.onnx.slim import slimmed
@@ -63,7 +64,7 @@ def weights(model: Any, folder: Path) -> Mapping[str, Callable[[], NDArray[np.fl
     return {tensor.name: reader(tensor) for tensor in model.graph.initializer}
 
 
-def quantized(source: Path, target: Path, quantizer: Quantizer) -> None:
+def quantized(source: Path, target: Path, quantizer: Quantizer, progress: Progress) -> None:
     """Write a graph with its matrices quantized.
 
     Args:
@@ -71,6 +72,7 @@ def quantized(source: Path, target: Path, quantizer: Quantizer) -> None:
         target: folder to write model.onnx and its data into.
         quantizer: what a matrix, float32 [N, K], becomes, by its node's name; None leaves it. It is
             asked for the embedding, [vocabulary, K], too, where that is a matrix of its own.
+        progress: told before each matrix.
 
     Raises:
         BadModel: the graph is not what the builder makes.
@@ -82,7 +84,8 @@ def quantized(source: Path, target: Path, quantizer: Quantizer) -> None:
     found = list(matrices(model))
     if not found:
         raise BadModel("the graph has no matrix to be quantized", where=str(source))
-    for matrix in found:
+    for number, matrix in enumerate(found):
+        progress("Rounding matrices", number / len(found))
         blocks = quantizer(matrix.node, surgeon.read(matrix.weight).T)
         if blocks is not None:
             surgeon.replace(matrix, blocks)

@@ -17,7 +17,7 @@ Floats = NDArray[np.float32]
 SPANS = tuple(range(15, 8, -1))  # steps from a block's least to its largest weight, tried likewise
 EXACT = 1e-2  # of a step: an offset below it is the source's own rounding
 SHRINKS = np.linspace(1.0, 0.75, 11, dtype=np.float32)  # of a block's range, tried for least error
-COLUMNS = 128  # that GPTQ settles before it carries their error to the rest
+COLUMNS = 32  # that GPTQ settles before it carries their error to the rest
 DAMPING = 0.01  # of the mean curvature, so that its inverse exists
 
 
@@ -140,20 +140,22 @@ def compensated(matrix: Floats, curvature: Floats, *, bits: int, block: int) -> 
     order = np.argsort(-np.diagonal(curvature), kind="stable")
     groups = order // block
     factor = _inverse_factor(curvature[np.ix_(order, order)])
-    left = matrix.astype(np.float64)[:, order]
-    values = np.empty((rows, length), np.uint8)
+    # Transposed: a column of the matrix is a row here, which lies together in memory.
+    left = np.ascontiguousarray(matrix.T[order], np.float64)
+    scale_of, zero_of = np.ascontiguousarray(scales.T), np.ascontiguousarray(zeros.T)
+    values = np.empty((length, rows), np.uint8)
     for start in range(0, length, COLUMNS):
         end = min(start + COLUMNS, length)
-        lost = np.empty((rows, end - start))
+        lost = np.empty((end - start, rows))
         for column in range(start, end):
-            scale, zero = scales[:, groups[column]], zeros[:, groups[column]]
-            rounded = _rounded(left[:, column], scale, zero, bits)
-            values[:, order[column]] = rounded
-            error = (left[:, column] - (rounded - zero) * scale) / factor[column, column]
-            left[:, column:end] -= np.outer(error, factor[column, column:end])
-            lost[:, column - start] = error
-        left[:, end:] -= lost @ factor[start:end, end:]
-    return Blocks(values, scales, zeros.astype(np.uint8), bits)
+            scale, zero = scale_of[groups[column]], zero_of[groups[column]]
+            rounded = _rounded(left[column], scale, zero, bits)
+            values[order[column]] = rounded
+            error = (left[column] - (rounded - zero) * scale) / factor[column, column]
+            left[column + 1 : end] -= np.outer(factor[column, column + 1 : end], error)
+            lost[column - start] = error
+        left[end:] -= factor[start:end, end:].T @ lost
+    return Blocks(np.ascontiguousarray(values.T), scales, zeros.astype(np.uint8), bits)
 
 
 def _spanned(parts: Floats, bits: int) -> tuple[Floats, Floats, NDArray[np.uint8]]:
