@@ -293,7 +293,7 @@ def test_what_does_not_fit_is_refused_before_its_weights_are_read(
 @pytest.mark.parametrize(
     ("family", "known"),
     [
-        ("language", "int4-rtn, int4-rtn-b64, int4-rtn-head8, int4-shifted-head8"),
+        ("language", "int4-shifted-head8, int4-gptq-head8, int4-rtn-head8, int4-rtn-b64"),
         ("encoder", "int8-dynamic, int4-weights"),
         ("whisper", "int8, int8-float16, float16"),
         ("onnx", "int8-static-minmax, int8-static-entropy, int8-static-percentile, int8-dynamic"),

@@ -15,21 +15,21 @@ from tools.quantize import folder as hugging_face
 from tools.quantize import hub
 from tools.quantize.encoder import modules, proof, questions
 from tools.quantize.encoder.classifier import ClassifierFamily
-from tools.quantize.encoder.family import NAMES, EncoderFamily
+from tools.quantize.encoder.family import SUMMARIES, EncoderFamily
 from tools.quantize.encoder.pairs import pairs
-from tools.quantize.goal import Goal, goal_options
+from tools.quantize.goal import Goal
 from tools.quantize.onnx import export, source
 from tools.quantize.onnx.family import OnnxFamily, OnnxSource
 from tools.quantize.progress import Display
 from tools.quantize.run import prepared
+from tools.quantize.subcommand import subcommand
 from tools.quantize.tensors.samples import Samples
 
 SAMPLES = 32  # texts that layers are compared on, and that are timed
 
 
-@click.command()
+@subcommand(SUMMARIES, "labelled texts for a classifier, see above")
 @click.argument("source_path", metavar="SOURCE", type=click.Path(path_type=Path))
-@goal_options(NAMES, "labelled texts for a classifier, see above")
 def encoder(source_path: Path, goal: Goal) -> None:
     """Quantize SOURCE, a Hugging Face folder of an encoder, and package it with its tokenizer.
 

@@ -27,7 +27,7 @@ from tools.quantize.work import work_key
 
 METRIC = "spearman"
 INNER = (DynamicInt8(), Int4Weights())
-NAMES = tuple(recipe.name for recipe in INNER)
+SUMMARIES = {recipe.name: recipe.summary for recipe in INNER}
 BLOCK = 50  # texts between two looks at the progress
 
 

@@ -5,15 +5,15 @@ from pathlib import Path
 import click
 
 from tools.quantize import hub
-from tools.quantize.goal import Goal, goal_options
+from tools.quantize.goal import Goal
 from tools.quantize.language.family import LanguageFamily, LanguageSource
-from tools.quantize.language.recipes import RECIPES
+from tools.quantize.language.recipes import SUMMARIES
 from tools.quantize.run import quantize
+from tools.quantize.subcommand import subcommand
 
 
-@click.command()
+@subcommand(SUMMARIES, "JSON lines, see above")
 @click.argument("source", type=click.Path(path_type=Path))
-@goal_options([recipe.name for recipe in RECIPES], "JSON lines, see above")
 @click.option(
     "--context",
     type=click.IntRange(min=1),

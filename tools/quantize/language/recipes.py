@@ -81,9 +81,6 @@ class Weights:
 
 
 RECIPES = (
-    Weights("int4-rtn", "all matrices 4 bits, rounded", head=4, centred=True),
-    Weights("int4-rtn-b64", "4 bits in blocks of 64, head 8 bits", block=64),
-    Weights("int4-rtn-head8", "4 bits, rounded; head and embedding 8 bits"),
     Weights(
         "int4-shifted-head8",
         "4 bits with real zero points, as a GGUF file has them; head and embedding 8 bits",
@@ -91,8 +88,12 @@ RECIPES = (
         head_block=64,
     ),
     Weights("int4-gptq-head8", "4 bits, fitted (GPTQ); head and embedding 8 bits", fitted=True),
+    Weights("int4-rtn-head8", "4 bits, rounded; head and embedding 8 bits"),
+    Weights("int4-rtn-b64", "4 bits in blocks of 64, head 8 bits", block=64),
+    Weights("int4-rtn", "all matrices 4 bits, rounded", head=4, centred=True),
     Weights("int8", "all matrices 8 bits, rounded", bits=8, centred=True),
 )
+SUMMARIES = {recipe.name: recipe.summary for recipe in RECIPES}
 
 
 @dataclass

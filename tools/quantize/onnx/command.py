@@ -12,12 +12,13 @@ import numpy as np
 from agent.types import TensorSpec
 from tools.quantize import folder as hugging_face
 from tools.quantize import hub
-from tools.quantize.goal import Goal, goal_options
+from tools.quantize.goal import Goal
 from tools.quantize.onnx import export, source
 from tools.quantize.onnx.family import OnnxFamily, OnnxSource
-from tools.quantize.onnx.recipes import NAMES, check_calibration
+from tools.quantize.onnx.recipes import SUMMARIES, check_calibration
 from tools.quantize.progress import Display
 from tools.quantize.run import prepared
+from tools.quantize.subcommand import subcommand
 from tools.quantize.tensors.options import tensor_options
 from tools.quantize.tensors.samples import Samples, generated, read_samples
 
@@ -45,9 +46,8 @@ def graph_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.command()
+@subcommand(SUMMARIES)
 @click.argument("source_path", metavar="SOURCE", type=click.Path(path_type=Path))
-@goal_options(NAMES)
 @graph_options
 def onnx(source_path: Path, goal: Goal, **options: Any) -> None:
     """Quantize SOURCE: an ONNX file, a folder with one, or a Hugging Face folder or name.
@@ -64,7 +64,7 @@ def onnx(source_path: Path, goal: Goal, **options: Any) -> None:
         run(lambda _: nullcontext(path), goal, name, "onnx", **options)
 
 
-@click.command()
+@subcommand(SUMMARIES)
 @click.argument("weights", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option(
     "--builder",
@@ -72,7 +72,6 @@ def onnx(source_path: Path, goal: Goal, **options: Any) -> None:
     metavar="FILE.py:FUNCTION",
     help="Returns the module and an example input; module:function does as well.",
 )
-@goal_options(NAMES)
 @graph_options
 def torch(weights: Path, builder: str, goal: Goal, **options: Any) -> None:
     """Quantize WEIGHTS, a torch state dict in safetensors, by way of ONNX."""

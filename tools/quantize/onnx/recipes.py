@@ -203,7 +203,7 @@ def recipes(calibration: Samples | None = None, *, per_channel: bool = True) -> 
     return [*static, dynamic, Int4Weights(calibration=calibration)]
 
 
-NAMES = tuple(recipe.name for recipe in recipes())
+SUMMARIES = {recipe.name: recipe.summary for recipe in recipes()}
 
 
 def prepare(original: Path, out: Path) -> None:

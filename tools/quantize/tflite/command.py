@@ -7,20 +7,20 @@ import click
 from agent.errors import BadModel, BadRequest
 from agent.types import TensorSpec
 from tools.quantize.family import Artifact
-from tools.quantize.goal import Goal, goal_options
+from tools.quantize.goal import Goal
 from tools.quantize.run import quantize
+from tools.quantize.subcommand import subcommand
 from tools.quantize.tensors.options import tensor_options
 from tools.quantize.tensors.samples import SAMENESS, SOUNDNESS, generated, read_samples
 from tools.quantize.tensors.session import opened, real_values
 from tools.quantize.tflite import model
-from tools.quantize.tflite.family import NAMES, TfliteFamily
+from tools.quantize.tflite.family import SUMMARIES, TfliteFamily
 
 LEAST_QUANTIZED = 0.5  # of the weights
 
 
-@click.command()
+@subcommand(SUMMARIES)
 @click.argument("source", type=click.Path(path_type=Path))
-@goal_options(NAMES)
 @click.option(
     "--float",
     "reference",

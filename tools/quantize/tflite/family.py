@@ -23,7 +23,11 @@ MODEL = "model.tflite"
 COPIES = 4
 RUNTIME = 200 * 2**20  # bytes that the libraries take
 COMPARED = 16  # samples
-SLIM, AS_GIVEN = NAMES = ("slim", "as-given")
+SUMMARIES = {
+    "slim": "quantized by its converter, without what no runtime reads",
+    "as-given": "quantized by its converter",
+}
+SLIM, AS_GIVEN = SUMMARIES
 RECIPES = 2  # raised when what they make of one source changes: what is kept is then made anew
 
 
@@ -34,7 +38,7 @@ class AsGiven:
     quantized: Path
     notes: tuple[str, ...] = ()
     name: str = AS_GIVEN
-    summary: str = "quantized by its converter"
+    summary: str = SUMMARIES[AS_GIVEN]
 
     def build(self, original: Artifact, directory: Path, progress: Progress) -> Artifact:  # noqa: ARG002
         """Take the file."""
@@ -60,7 +64,7 @@ class Slim:
     samples: Samples
     notes: tuple[str, ...] = ()
     name: str = SLIM
-    summary: str = "quantized by its converter, without what no runtime reads"
+    summary: str = SUMMARIES[SLIM]
 
     def build(self, original: Artifact, directory: Path, progress: Progress) -> Artifact:  # noqa: ARG002
         """Rewrite the file."""

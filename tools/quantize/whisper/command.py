@@ -5,16 +5,16 @@ from pathlib import Path
 import click
 
 from tools.quantize import hub
-from tools.quantize.goal import Goal, goal_options
+from tools.quantize.goal import Goal
 from tools.quantize.run import quantize
+from tools.quantize.subcommand import subcommand
 from tools.quantize.whisper import recordings
-from tools.quantize.whisper.conversion import NAMES
+from tools.quantize.whisper.conversion import SUMMARIES
 from tools.quantize.whisper.family import WhisperFamily
 
 
-@click.command()
+@subcommand(SUMMARIES, "JSON lines that name recordings, see above")
 @click.argument("source", type=click.Path(path_type=Path))
-@goal_options(NAMES, "JSON lines that name recordings, see above")
 @click.option(
     "--language",
     default="",

@@ -23,7 +23,7 @@ KINDS = {
     "int8_float16": "matrices in int8, a scale for each row; the rest stored in float16",
     "float16": "stored in float16, computed in float32",
 }
-NAMES = tuple(kind.replace("_", "-") for kind in KINDS)
+SUMMARIES = {kind.replace("_", "-"): text for kind, text in KINDS.items()}
 LAYERS = "layers.json"  # beside the files, not of the package
 
 
