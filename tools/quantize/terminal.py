@@ -2,11 +2,13 @@
 
 import sys
 from collections.abc import Sequence
+from textwrap import shorten
 
 from tools.quantize.family import CLEAN_DB
 from tools.quantize.report import Outcome, Report
 
 LAYERS_SHOWN = 5
+NOTE = 160  # characters of a note
 
 
 def show(report: Report) -> None:
@@ -81,8 +83,12 @@ def _scores(report: Report, shown: Outcome) -> Table:
 
 
 def remarks(report: Report) -> list[str]:
-    """Warnings and notes."""
-    notes = [f"{o.recipe}: {note}" for o in report.tried for note in o.notes]
+    """Warnings, and the beginnings of notes: the reports have them whole."""
+    notes = [
+        shorten(f"{o.recipe}: {note}", NOTE, placeholder=" …")
+        for o in report.tried
+        for note in o.notes
+    ]
     return [
         f"Judged on: {report.data}",
         *_limits(report),

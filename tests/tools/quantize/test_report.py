@@ -1,6 +1,7 @@
 """The report says the same as text, JSON and HTML, whatever the model is called."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -80,6 +81,15 @@ def test_the_text_names_what_a_person_asks_for(capsys: pytest.CaptureFixture[str
         "mind",
     ):
         assert part in text
+
+
+def test_a_long_note_is_cut_on_the_terminal_and_whole_on_the_page() -> None:
+    made = report()
+    note = f"left in float: {', '.join(f'/model/layers.{n}/matrix' for n in range(100))}"
+    made = replace(made, tried=(replace(made.tried[0], notes=(note,)),))
+    assert note in html.page(made)
+    assert all(len(line) <= terminal.NOTE for line in terminal.remarks(made))
+    assert any(line.endswith("…") for line in terminal.remarks(made))
 
 
 def test_the_page_says_what_was_allowed_on_any_slice() -> None:

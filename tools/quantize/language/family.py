@@ -31,7 +31,7 @@ from tools.quantize.package import digest
 from tools.quantize.proof import prove
 from tools.quantize.work import work_key
 
-VERSION = 4  # of what is built here: work that was kept from another one is of no use
+VERSION = 5  # of what is built here: work that was kept from another one is of no use
 FIRST = "first.json"  # first tokens of the float model's answers
 COPIES = 10  # of a 4-bit file in memory at the peak: a float model twice over, and its builder
 RUNTIME = 2**30  # bytes that the libraries take

@@ -67,7 +67,8 @@ class Weights:
             maker.inputs = input_names(original.directory)
         graph.quantized(original.directory, directory, maker, progress)
         (directory / LAYERS).write_bytes(msgspec.json.encode(maker.errors))
-        return _packed(original, directory, [f"{n} is left at 8 bits" for n in sorted(self.wide)])
+        notes = [f"left at 8 bits: {', '.join(sorted(self.wide))}"] if self.wide else []
+        return _packed(original, directory, notes)
 
     def sparing(self, layers: Sequence[LayerError]) -> "Weights | None":
         """With the next tenth of the matrices at 8 bits."""
@@ -134,15 +135,15 @@ def _packed(original: Artifact, directory: Path, notes: Sequence[str]) -> Artifa
     for name in RUNTIME_FILES:
         if (original.directory / name).exists():
             shutil.copyfile(original.directory / name, directory / name)
-    made = artifact(directory, notes)
+    made = artifact(directory)
     return replace(made, notes=[*notes, _of_float16(original, made)])
 
 
 def _of_float16(original: Artifact, made: Artifact) -> str:
     """The share of the size that language models are published in; the original is float32 here."""
-    files = [original.directory / name for name in ("model.onnx", graph.DATA)]
-    weights = sum(file.stat().st_size for file in files if file.exists())
-    share = made.size / (original.size - weights / 2)
+    data = original.directory / graph.DATA
+    weights = data if data.exists() else original.model  # where they are few, they are in the graph
+    share = made.size / (original.size - weights.stat().st_size / 2)
     return f"{share:.1%} of the size in float16"
 
 

@@ -77,6 +77,7 @@ def test_the_mended_tokenizer_splits_as_the_one_that_only_names_its_steps() -> N
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*steps, byte_level])
         data = tokenizer.to_str().encode()
         after = mended(data)
+        assert json.loads(after)["model"]["merges"] == [" ".join(pair) for pair in merges]
         for text in (PARAGRAPH, "12 12", "a\n\n\n  he", "x\r\ny", "  12  he he", "\n\n1"):
             assert ids_of(after)(text) == ids_of(data)(text)
 
