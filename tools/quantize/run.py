@@ -1,7 +1,6 @@
 """One run, from the source to the package: the same story for every family."""
 
 import heapq
-import platform
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
@@ -12,13 +11,13 @@ from agent.registry.layout import storage, write_atomically
 from tools.quantize import auto, html, memory, terminal
 from tools.quantize.family import Artifact, Family, LayerError, Recipe, Score
 from tools.quantize.goal import Goal, no_recipe
+from tools.quantize.machine import machine
 from tools.quantize.measure import measure
 from tools.quantize.package import Draft, check_identity, check_place, write_package
 from tools.quantize.progress import Display
 from tools.quantize.report import Figures, Outcome, Report, to_json
-from tools.quantize.work import WorkDirectory, versions
+from tools.quantize.work import WorkDirectory
 
-RUNTIMES = ("onnxruntime", "ai-edge-litert", "onnxruntime-genai", "ctranslate2")
 MOST_TRIED = 24  # models that `--auto` builds and judges
 
 
@@ -269,19 +268,6 @@ def _warnings(before: Outcome | None, chosen: Outcome | None) -> Sequence[str]:
         return []
     slow = auto.slower(before.figures, chosen.figures)
     return [f"{chosen.recipe} is {slow}"] if slow else []
-
-
-def machine() -> str:
-    """Processor, system and versions, in one line."""
-    model = next(
-        (
-            line.split(":", 1)[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.machine(),
-    )
-    return ", ".join([model, f"Python {platform.python_version()}", *versions(RUNTIMES)])
 
 
 def _package(bench: _Bench, goal: Goal, report: Report, source: str) -> None:

@@ -1,5 +1,6 @@
 """Models are timed in processes of their own."""
 
+import platform
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from agent.errors import EngineFailed, TooLarge
 from tests.tools.quantize.conftest import INPUTS
 from tools.quantize.arrays import archived
 from tools.quantize.family import Artifact, Probe
+from tools.quantize.machine import processor
 from tools.quantize.measure import measure
 from tools.quantize.memory import available, refuse_more_than
 
@@ -63,3 +65,22 @@ def test_exactly_what_is_free_fits_and_a_byte_more_does_not() -> None:
 
 def test_this_machine_has_memory() -> None:
     assert 0 < available() < 2**63
+
+
+X86 = "processor\t: 0\nmodel name\t: AMD EPYC\nflags\t\t: fpu sse2 avx avx2 fma\n"
+NEWER = "model name\t: Xeon: 4\nflags\t\t: avx2 avx512f avx512_vnni\n"
+ARM = "processor\t: 0\nFeatures\t: fp asimd aes asimddp\nCPU part\t: 0xd0b\n"
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "named"),
+    [
+        (X86, "AMD EPYC (avx2)"),
+        (NEWER, "Xeon: 4 (avx2 avx512f avx512_vnni)"),
+        (ARM, f"{platform.machine()} (asimddp)"),
+        ("", platform.machine()),
+    ],
+)
+def test_a_report_says_what_the_processor_has_for_integers(cpuinfo: str, named: str) -> None:
+    """An int8 model is half as fast without VNNI: times without it mean little."""
+    assert processor(cpuinfo) == named
