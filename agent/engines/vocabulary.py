@@ -5,7 +5,7 @@ control token or a NUL alone.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -14,10 +14,11 @@ import msgspec
 from agent.errors import BadModel
 
 _FALLBACK = re.compile(r"<0x([0-9A-F]{2})>")  # a byte, as SentencePiece writes it
+_ENTRY = re.compile(rb'("(?:[^"\\]|\\.)*")\s*:\s*(\d+)')  # of an object of numbers
 
 
 class _Model(msgspec.Struct):
-    vocab: Any = None
+    vocab: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _Added(msgspec.Struct):
@@ -43,11 +44,17 @@ def untold_bytes(tokenizer: bytes) -> dict[int, bytes]:
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BadModel(f"it cannot be read: {error}", where="tokenizer.json") from error
     control = {token.id: token.content.encode() for token in found.added_tokens if token.special}
-    vocabulary = found.model.vocab
-    if not isinstance(vocabulary, dict):
+    vocabulary = bytes(found.model.vocab)
+    if not vocabulary.startswith(b"{"):
         return control
     read = _by_letters if "ByteLevel" in _kinds(found.decoder) else _by_number
-    return {token: raw for token, raw in read(vocabulary) if not _whole(raw)} | control
+    return {token: raw for token, raw in read(_entries(vocabulary)) if not _whole(raw)} | control
+
+
+def _entries(vocabulary: bytes) -> Iterator[tuple[str, int]]:
+    """Text and id of each token, one at a time: all at once they take megabytes that do not come back."""
+    for found in _ENTRY.finditer(vocabulary):
+        yield msgspec.json.decode(found[1], type=str), int(found[2])
 
 
 def _kinds(decoder: Any) -> Iterator[str]:
@@ -58,15 +65,15 @@ def _kinds(decoder: Any) -> Iterator[str]:
             yield from _kinds(part)
 
 
-def _by_letters(vocabulary: Mapping[str, int]) -> Iterator[tuple[int, bytes]]:
+def _by_letters(vocabulary: Iterable[tuple[str, int]]) -> Iterator[tuple[int, bytes]]:
     letters = _letters()
-    for text, token in vocabulary.items():
+    for text, token in vocabulary:
         if all(letter in letters for letter in text):
             yield token, bytes(letters[letter] for letter in text)
 
 
-def _by_number(vocabulary: Mapping[str, int]) -> Iterator[tuple[int, bytes]]:
-    for text, token in vocabulary.items():
+def _by_number(vocabulary: Iterable[tuple[str, int]]) -> Iterator[tuple[int, bytes]]:
+    for text, token in vocabulary:
         if number := _FALLBACK.fullmatch(text):
             yield token, bytes.fromhex(number[1])
 

@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.engines.vocabulary import untold_bytes
 from agent.errors import BadModel
@@ -41,3 +43,28 @@ def test_other_vocabularies_have_none(vocab: object) -> None:
 def test_what_cannot_be_read_is_no_tokenizer() -> None:
     with pytest.raises(BadModel):
         untold_bytes(b"\xff")
+
+
+LETTERS = st.text(st.sampled_from('âĤ¬ĠaÃ©"\\:,{}[]0 9\n'), max_size=6)
+
+
+@given(st.dictionaries(LETTERS, st.integers(0, 10**6), max_size=20), st.booleans())
+def test_entries_are_found_whatever_is_in_them(vocab: dict[str, int], ascii_only: bool) -> None:
+    """They are read one at a time out of the text, where quotes, colons and numbers mean other things."""
+    fields = {"model": {"vocab": vocab}, "decoder": {"type": "ByteLevel"}}
+    found = untold_bytes(json.dumps(fields, ensure_ascii=ascii_only).encode())
+    expected = {token: raw for text, token in vocab.items() if (raw := cut(text)) is not None}
+    assert found == expected
+
+
+def cut(text: str) -> bytes | None:
+    """The bytes that a text of letters stands for, where they are no whole characters."""
+    known = {"â": 0xE2, "Ĥ": 0x82, "¬": 0xAC, "Ġ": 0x20, "Ã": 0xC3, "©": 0xA9}
+    if any(letter in " \n" for letter in text):
+        return None  # no letter of a byte
+    raw = bytes(known.get(letter, ord(letter)) for letter in text)
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return raw
+    return None
