@@ -17,6 +17,9 @@ svg{max-width:100%;height:auto}
 """
 
 
+COLOURS = "In the plots the original is grey, what is good enough blue, and what was refused red."
+
+
 def page(report: Report) -> str:
     """The whole page."""
     parts = [
@@ -24,6 +27,7 @@ def page(report: Report) -> str:
         f'<p class="note">{escape(_headline(report))}</p>',
         f'<p class="note">Judged on: {escape(report.data)}.</p>',
         *(f'<p class="warning">{escape(text)}</p>' for text in report.warnings),
+        f'<p class="note">{COLOURS}</p>',
         *plots.figures(report),
         *(_table(*table) for table in terminal.tables(report)),
         _notes(report),

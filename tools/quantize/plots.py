@@ -5,6 +5,7 @@ from html import escape
 
 from tools.quantize.family import CLEAN_DB
 from tools.quantize.report import Outcome, Report
+from tools.quantize.terminal import size as in_units
 
 WIDTH, BAR, GAP, LABEL = 720, 18, 6, 230  # pixels
 FLOAT, MADE, BAD = "#8fa3b8", "#1f6fb2", "#c04a3a"
@@ -20,6 +21,7 @@ def figures(report: Report) -> list[str]:
     shown = report.result or (report.tried[-1] if report.tried else None)
     return [
         _figure("Size", [_size(o, report) for o in outcomes if o.figures.size]),
+        _figure(f"{_metric(shown)} of each that was tried", _tried(outcomes, shown, report)),
         _figure(f"Median time per {report.unit}", [_time(o, report) for o in timed]),
         _figure(f"{_metric(shown)} by slice, before and after", _scores(report, shown)),
         _figure("Signal to the noise that a layer adds, worst layers", _layers(shown)),
@@ -73,7 +75,20 @@ def _colour(outcome: Outcome, report: Report) -> str:
 
 def _size(outcome: Outcome, report: Report) -> Bar:
     size = outcome.figures.size
-    return outcome.recipe, size, f"{size / 1024:,.0f} KiB", _colour(outcome, report)
+    return outcome.recipe, size, in_units(size), _colour(outcome, report)
+
+
+def _tried(outcomes: Sequence[Outcome], shown: Outcome | None, report: Report) -> list[Bar]:
+    """What decided between them, over the whole set; of one there is nothing to compare."""
+    if len(report.tried) < 2 or shown is None or not shown.scores:
+        return []
+    metric = shown.scores[0].metric
+    return [
+        (outcome.recipe, score.value, f"{score.value:.4g}", _colour(outcome, report))
+        for outcome in outcomes
+        for score in outcome.scores
+        if score.metric == metric and score.slice == "all"
+    ]
 
 
 def _time(outcome: Outcome, report: Report) -> Bar:

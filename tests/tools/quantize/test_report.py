@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from tools.quantize import html, terminal
+from tools.quantize import html, plots, terminal
 from tools.quantize.family import LayerError, Score
 from tools.quantize.report import Figures, Outcome, Report, from_json, to_json
 
@@ -81,6 +81,18 @@ def test_the_text_names_what_a_person_asks_for(capsys: pytest.CaptureFixture[str
         "mind",
     ):
         assert part in text
+
+
+def test_models_that_were_tried_are_compared_by_what_decided_between_them() -> None:
+    made = report()
+    assert "of each that was tried" not in html.page(made)  # there is one
+    worse = replace(made.tried[0], recipe="int4", scores=[Score("accuracy", 0.4321, "all", 50)])
+    page = html.page(replace(made, tried=(replace(worse, rejected="lost"), *made.tried)))
+    drawn = page.partition("Accuracy of each that was tried")[2].partition("</svg>")[0]
+    assert re.findall(r">([a-z0-9.]+)</text>", drawn) == [
+        "original", "0.9", "int4", "0.4321", "int8", "0.895",
+    ]  # fmt: skip
+    assert plots.BAD in drawn
 
 
 def test_a_long_note_is_cut_on_the_terminal_and_whole_on_the_page() -> None:
