@@ -74,13 +74,18 @@ def _decoded(data: bytes) -> Iterator[Sound]:
     av = _library()
     name = form(data)
     try:
-        with av.open(io.BytesIO(data), format=name, metadata_errors="ignore") as container:
+        with av.open(io.BytesIO(data), format=name, **_of_tags(av)) as container:
             if not container.streams.audio:
                 raise BadPayload("there is no sound in it", where="file")
             yield from _resampled(av, container)
     except (av.FFmpegError, ValueError) as error:
         message = f"the recording cannot be read: {getattr(error, 'strerror', error)}"
         raise BadPayload(message, where="file", hint=_HINT) from error
+
+
+def _of_tags(av: Any) -> dict[str, str]:
+    """Has tags that are no Unicode left out, which releases before 19 refuse a recording for."""
+    return {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
 
 
 def _resampled(av: Any, container: Any) -> Iterator[Sound]:

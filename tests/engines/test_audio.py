@@ -123,3 +123,14 @@ def test_no_mutation_does_more_than_be_refused(ending: str, data: st.DataObject)
 
 
 _SHORT = {ending: encoded(ending, tone(0.3, 48_000)) for ending in FORMS}
+
+
+def test_a_title_in_another_alphabet_than_unicode_does_not_matter() -> None:
+    """Recorders write the names of their places as they please; every release of the library is to pass them."""
+    plain = wav(tone(0.5, RATE))
+    title = b"Caf\xe9 \xff\xfe."
+    told = b"INFOINAM" + len(title).to_bytes(4, "little") + title
+    listed = b"LIST" + len(told).to_bytes(4, "little") + told
+    size = len(plain) - 8 + len(listed)
+    recording = b"RIFF" + size.to_bytes(4, "little") + plain[8:12] + listed + plain[12:]
+    np.testing.assert_array_equal(heard(recording), heard(plain))
