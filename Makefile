@@ -12,7 +12,7 @@ ARGS ?=
 # onnxruntime's telemetry client must never start, whichever version somebody installs.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help run test test-long workstation test-workstation brokers check format docs bench lock picture clean
+.PHONY: help run test test-pythons test-long workstation test-workstation brokers check format docs bench lock picture clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,12 @@ run: $(VENV)/.project  ## See the main job: a pump, a signed model, a warning, M
 
 test: $(VENV)/.project programs  ## Run the tests
 	$(BIN)/pytest --numprocesses auto $(ARGS)
+
+test-pythons:  ## Run the tests on every other Python from 3.11 to 3.13 that is installed
+	@own=$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null); \
+	scripts/python --all | while read -r version python; do \
+	    test "$$version" = "$$own" || $(MAKE) test VENV=.venv-$$version PYTHON="$$python" </dev/null || exit 1; \
+	done
 
 test-long: $(VENV)/.project programs  ## Run the tests that take minutes: kill loops, soaks
 	$(BIN)/pytest -m long $(ARGS)
@@ -62,7 +68,7 @@ picture: $(VENV)/.project  ## Draw docs/demo.svg, the README's picture, from a r
 	$(BIN)/edge-agent demo --picture docs/demo.svg $(ARGS)
 
 clean:  ## Remove what the other targets made
-	rm -rf $(VENV) $(VENV)-lock $(WORKSTATION) dist build .mypy_cache .ruff_cache .pytest_cache \
+	rm -rf $(VENV) $(VENV)-lock $(VENV)-3.1[123] $(WORKSTATION) dist build .mypy_cache .ruff_cache .pytest_cache \
 	    .import_linter_cache .hypothesis
 	find agent models tools tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
