@@ -19,12 +19,13 @@ from statistics import median
 from typing import Any
 
 from agent.api.client import Client
+from agent.processors import usable
 from bench.report import Row, Table
 from tests.support.device import Device, device, install_models
 
 TITLE = "A language model: SmolLM2-135M, 4 bits, two threads"
 TOKENS = 96  # of an answer
-THREADS = str(min(4, os.cpu_count() or 1))  # of each runtime, as the manifest asks for
+THREADS = str(min(4, usable()))  # of each runtime, as the manifest asks for
 STORY = "{}: once upon a time, in a small town by the river, there was a woman who"
 SENTENCE = "The pump in the yard hums, the valve is open, and Anna writes the numbers down. "
 

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from agent.errors import AgentError, BadModel, BadTensor, EngineFailed, NotReady
+from agent.processors import usable
 from agent.types import Array, DType, Tensors, TensorSpec
 
 NUMPY_DTYPES: Mapping[DType, np.dtype[Any]] = {
@@ -42,7 +43,7 @@ class EngineOptions:
     """How a model is to be executed, from its manifest.
 
     Attributes:
-        threads: processor threads for one run.
+        threads: processor threads for one run, as the manifest asks for.
         files: every verified file of the package, by its path; for engines of several files.
         parameters: the manifest's, for engines that have some of their own.
     """
@@ -50,6 +51,11 @@ class EngineOptions:
     threads: int = 1
     files: Mapping[str, bytes] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def usable_threads(self) -> int:
+        """As many of them as there are processors that this process may use."""
+        return min(self.threads, usable())
 
 
 class Session(ABC):

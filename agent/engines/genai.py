@@ -41,7 +41,6 @@ from agent.engines.turns import Turns
 from agent.engines.vocabulary import untold_bytes
 from agent.engines.writing import Chooser, Writing
 from agent.errors import BadModel, BadPayload, ContextOverflow, NotReady
-from agent.processors import usable
 from agent.types import Array, TensorSpec
 
 CONFIG, TOKENIZER = "genai_config.json", "tokenizer.json"
@@ -67,7 +66,7 @@ class GenAiSession(TextSession):
         config = _decoded(files, CONFIG)
         self._controls = Controls.of(_file(files, TOKENIZER))
         vocabulary = int(config["model"]["vocab_size"])
-        self._runtime = _Runtime(files, min(options.threads, usable()), vocabulary)
+        self._runtime = _Runtime(files, options.usable_threads, vocabulary)
         self.window = _window(config, options.parameters)
         super().__init__(
             [TensorSpec("tokens", "INT32", (-1,))], [TensorSpec("logits", "FP32", (vocabulary,))]

@@ -10,7 +10,6 @@ import numpy as np
 
 from agent.engines.base import EngineOptions, Session, load_error
 from agent.errors import BadModel, BadTensor
-from agent.processors import usable
 from agent.types import Array, DType, TensorSpec
 
 DTYPES: Mapping[str, DType] = {
@@ -105,7 +104,7 @@ def _runtime() -> Any:
 
 def _session_options(runtime: Any, options: EngineOptions) -> Any:
     chosen = runtime.SessionOptions()
-    chosen.intra_op_num_threads = min(options.threads, usable())
+    chosen.intra_op_num_threads = options.usable_threads
     chosen.inter_op_num_threads = 1
     chosen.log_severity_level = ERRORS_ONLY
     # The arena keeps the largest peak for ever; small models do not gain from it.

@@ -11,7 +11,6 @@ import numpy as np
 from agent.engines.base import DTYPE_NAMES, EngineOptions, Session, load_error
 from agent.engines.catalog import ENGINES, library
 from agent.errors import BadModel, BadTensor, EngineMissing
-from agent.processors import usable
 from agent.types import Array, DType, Quantization, TensorSpec
 
 #: How the runtime names an operator that it does not have: custom, or of a newer version.
@@ -72,9 +71,7 @@ def _library() -> Any:
 def _interpreter(model: bytes, options: EngineOptions) -> Any:
     interpreter_class = _library().Interpreter
     try:
-        interpreter = interpreter_class(
-            model_content=model, num_threads=min(options.threads, usable())
-        )
+        interpreter = interpreter_class(model_content=model, num_threads=options.usable_threads)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise load_error(error, "LiteRT", MISSING_OPERATOR, OPERATOR_HINT) from error

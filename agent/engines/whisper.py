@@ -20,7 +20,6 @@ from agent.engines.base import EngineOptions, first_line, translated
 from agent.engines.generation import not_cancelled
 from agent.engines.speech import Heard, Passage, Segment, SpeechSession, TranscriptionRequest, Word
 from agent.errors import BadModel, BadPayload, NotReady
-from agent.processors import usable
 from agent.types import Array, TensorSpec
 
 MODEL, CONFIG, TOKENIZER = "model.bin", "config.json", "tokenizer.json"
@@ -135,7 +134,7 @@ class WhisperSession(SpeechSession):
         )
         self._beam = _beam(options.parameters)
         self._times = options.parameters.get("timestamps", True) is not False
-        self._whisper = Whisper(model, options.files, min(options.threads, usable()))
+        self._whisper = Whisper(model, options.files, options.usable_threads)
         self._language = str(options.parameters.get("language", ""))
 
     def transcribe(

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import msgspec
 
+from agent import cgroups
+
 #: What the interpreter and the runtimes map for themselves, whatever the model, MiB.
 BASE_MIB = 768
 
 #: The kernel, when memory runs out, ends a worker before the daemon: -1000 never to 1000 first.
 OUT_OF_MEMORY_SCORE = 600
 
-_CGROUPS = Path("/sys/fs/cgroup")
 _PERIOD_US = 100_000
 _numbers = itertools.count(1)
 
@@ -86,7 +87,7 @@ def make_group(limits: Limits, parent: Path | None) -> Group | None:
     return group
 
 
-def delegated(own: str | None = None, root: Path = _CGROUPS) -> Path | None:
+def delegated(own: str | None = None, root: Path = cgroups.ROOT) -> Path | None:
     """The cgroup below which this process may make others, with the controllers that are needed.
 
     systemd gives one to a service with Delegate=memory and DelegateSubgroup=daemon: the service runs
@@ -96,8 +97,8 @@ def delegated(own: str | None = None, root: Path = _CGROUPS) -> Path | None:
         own: text of /proc/self/cgroup, when it is not to be read.
         root: where cgroups are mounted.
     """
+    text = cgroups.own() if own is None else own
     try:
-        text = Path("/proc/self/cgroup").read_text() if own is None else own
         path = next(line[3:] for line in text.splitlines() if line.startswith("0::"))
         parent = (root / path.lstrip("/")).parent
         if not path.endswith("/daemon"):

@@ -18,12 +18,11 @@ FILES: dict[str, Role] = {
     "vocabulary.json": "data",
     PREPROCESSOR: "data",
 }
-KINDS = {
+SUMMARIES = {
     "int8": "matrices in int8, a scale for each row; the rest in float32",
-    "int8_float16": "matrices in int8, a scale for each row; the rest stored in float16",
+    "int8-float16": "matrices in int8, a scale for each row; the rest stored in float16",
     "float16": "stored in float16, computed in float32",
 }
-SUMMARIES = {kind.replace("_", "-"): text for kind, text in KINDS.items()}
 LAYERS = "layers.json"  # beside the files, not of the package
 
 
@@ -34,18 +33,19 @@ class Stored:
     Attributes:
         folder: the source.
         language: of the manifest.
-        kind: the type; CTranslate2's names.
+        name: of the type, with hyphens.
         summary: one line.
     """
 
     folder: Path
     language: str
-    kind: str
+    name: str
     summary: str
 
     @property
-    def name(self) -> str:
-        return self.kind.replace("_", "-")
+    def kind(self) -> str:
+        """The type as CTranslate2 names it."""
+        return self.name.replace("-", "_")
 
     def build(self, original: Artifact, directory: Path, progress: Progress) -> Artifact:
         # Conversion begins with the weights as they were given, not with the original's.
@@ -61,7 +61,7 @@ class Stored:
 
 def recipes(folder: Path, language: str) -> list[Stored]:
     """The one to take by default first."""
-    return [Stored(folder, language, kind, text) for kind, text in KINDS.items()]
+    return [Stored(folder, language, name, text) for name, text in SUMMARIES.items()]
 
 
 def converted(
