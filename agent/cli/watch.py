@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from agent.errors import Unavailable
 # Control sequences that every terminal knows since the VT100; the alternate screen since xterm.
 _ENTER = "\x1b[?1049h\x1b[?25l"
 _LEAVE = "\x1b[?25h\x1b[?1049l"
+_RESIZED = (signal.SIGWINCH,)
 _HOME, _CLEAR_LINE, _CLEAR_REST = "\x1b[H", "\x1b[K", "\x1b[J"
 
 
@@ -25,8 +25,7 @@ def watch(socket_path: Path, interval_s: float) -> None:
     On a terminal the screen is drawn over and follows its size; elsewhere each look is printed below
     the one before, for logs. A daemon that stops is waited for.
     """
-    wake = threading.Event()
-    with closing(Client(socket_path, timeout_s=10.0)) as client, _screen(wake) as show:
+    with closing(Client(socket_path, timeout_s=10.0)) as client, _screen() as show:
         before: dict[str, Any] | None = None
         try:
             while True:
@@ -37,8 +36,7 @@ def watch(socket_path: Path, interval_s: float) -> None:
                 else:
                     show_status(show, now, before or now)
                     before = now
-                wake.wait(interval_s)
-                wake.clear()
+                signal.sigtimedwait(_RESIZED, interval_s)
         except KeyboardInterrupt:
             return
 
@@ -74,12 +72,13 @@ def show_status(show: Show, now: dict[str, Any], before: dict[str, Any]) -> None
 
 
 @contextmanager
-def _screen(wake: threading.Event) -> Iterator[Show]:
+def _screen() -> Iterator[Show]:
     """A terminal that is drawn over and left as it was found; or plain output."""
     if not sys.stdout.isatty():
         yield Show(terminal=False)
         return
-    resized = signal.signal(signal.SIGWINCH, lambda *_: wake.set())
+    # Kept back and waited for: a handler that wakes the waiting could come while that holds its lock.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _RESIZED)
     ended = signal.signal(signal.SIGTERM, _interrupt)
     sys.stdout.write(_ENTER)
     try:
@@ -87,7 +86,7 @@ def _screen(wake: threading.Event) -> Iterator[Show]:
     finally:
         sys.stdout.write(_LEAVE)
         sys.stdout.flush()
-        signal.signal(signal.SIGWINCH, resized)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         signal.signal(signal.SIGTERM, ended)
 
 
